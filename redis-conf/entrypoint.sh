@@ -1,0 +1,130 @@
+#!/bin/sh
+# Starts a data node in the role the Sentinels give it.
+#
+# No node has a fixed role, and none ever promotes itself. A node that came up as "the master because it was the
+# master" accepted writes for 10 s after a failover before the Sentinels demoted it, and all of them were lost. So:
+#
+#   a majority of the Sentinels names another node    start as its replica, whatever is on this disk
+#   it names this node, and the disk holds data       start as master
+#   it names this node, and the disk is empty         never serve before every peer has said that it is empty as well;
+#                                                     if one holds keys, stay down: the Sentinels will promote it
+#   no majority answers                               wait
+#
+# Environment: NODE_IP (fixed address, announced to replicas and Sentinels), PEERS and SENTINELS ("ip:port ..." lists;
+# no SENTINELS: a single instance), MASTER_NAME, REDIS_MAXMEMORY, REDIS_MIN_REPLICAS, REDIS_MIN_REPLICAS_MAX_LAG.
+set -eu
+
+HERE=$(dirname "$0")
+DATA=/data
+CONFIG=/tmp/redis.conf
+FIRST_SYNC_PENDING=$DATA/first-sync-pending
+
+NODE_PORT=${NODE_PORT:-6379}
+MASTER_NAME=${MASTER_NAME:-mymaster}
+SENTINELS=${SENTINELS:-}
+
+# shellcheck source=redis-conf/ask.sh
+. "$HERE/ask.sh"
+
+main() {
+    refuse_unread_snapshot
+    write_config
+    if [ -z "$SENTINELS" ]; then
+        log "no SENTINELS: a single instance, always master"
+        exec redis-server "$CONFIG"
+    fi
+    while :; do
+        start_if_decided
+        sleep 0.1
+    done
+}
+
+# Starts the server when role and disk allow it, otherwise returns.
+start_if_decided() {
+    master=$(agreed_master)
+    if [ -z "$master" ]; then
+        waiting "for a majority of the Sentinels ($SENTINELS) to agree on the master \"$MASTER_NAME\""
+    elif [ "$master" != "$NODE_IP:$NODE_PORT" ]; then
+        start_replica "${master%:*}" "${master##*:}"
+    elif holds_data; then
+        start_master "the Sentinels name this node"
+    else
+        peers=$(peers_hold)
+        case "$peers" in
+            empty) start_master "first start: the Sentinels name this node, and all nodes are empty" ;;
+            keys*) waiting "for a failover: this disk is EMPTY but ${peers#* } holds keys, so this node must not be master" ;;
+            *) waiting "for ${peers#* } to answer: this disk is empty, and it may hold data" ;;
+        esac
+    fi
+}
+
+start_master() {
+    log "starting as master ($1)"
+    rm -f "$FIRST_SYNC_PENDING"
+    exec redis-server "$CONFIG"
+}
+
+start_replica() {
+    if holds_data; then
+        log "starting as replica of $1:$2"
+    else
+        log "starting as replica of $1:$2 on an empty disk, not electable before the first synchronisation"
+        start_unelectable
+    fi
+    exec redis-server "$CONFIG" --replicaof "$1" "$2"
+}
+
+# With priority 0 no Sentinel promotes this node: an empty data set must not win over one that holds positions.
+# The watcher lifts it. It is forked twice so that it becomes a child of the container's init and is reaped there.
+start_unelectable() {
+    touch "$FIRST_SYNC_PENDING"
+    echo "replica-priority 0" >>"$CONFIG"
+    (sh "$HERE/first-sync.sh" "$NODE_PORT" "$FIRST_SYNC_PENDING" &)
+}
+
+# The server creates its (empty) AOF as soon as it runs, so files alone prove nothing while the first copy from the
+# master is pending. A master that has run holds data, even if that is zero keys.
+holds_data() {
+    [ -e "$DATA/appendonlydir" ] && [ ! -e "$FIRST_SYNC_PENDING" ]
+}
+
+# With an AOF configured Redis does not read dump.rdb: a restored snapshot would silently start as an empty data set.
+refuse_unread_snapshot() {
+    if [ -e "$DATA/dump.rdb" ] && [ ! -e "$DATA/appendonlydir" ]; then
+        log "$DATA/dump.rdb exists without $DATA/appendonlydir, and Redis would ignore it: convert it first" \
+            "(start redis-server on it with --appendonly no, then CONFIG SET appendonly yes), or remove it"
+        # Slows down the restart policy's loop.
+        sleep 5
+        exit 1
+    fi
+}
+
+# In /tmp and written anew at each start: Sentinels send CONFIG REWRITE, and nothing of that may outlive the process.
+write_config() {
+    cp "$HERE/redis.conf" "$CONFIG"
+    cat >>"$CONFIG" <<CONFIG
+maxmemory ${REDIS_MAXMEMORY:-512mb}
+min-replicas-to-write ${REDIS_MIN_REPLICAS:-1}
+min-replicas-max-lag ${REDIS_MIN_REPLICAS_MAX_LAG:-2}
+replica-announce-ip $NODE_IP
+replica-announce-port $NODE_PORT
+CONFIG
+}
+
+log() {
+    echo "node $NODE_IP: $*"
+}
+
+waiting_reason=
+waiting_polls=0
+# Logs a reason at once when it is new, then about every 5 s.
+waiting() {
+    if [ "$1" != "$waiting_reason" ] || [ "$waiting_polls" -ge 50 ]; then
+        log "waiting $1"
+        waiting_reason=$1
+        waiting_polls=0
+    fi
+    waiting_polls=$((waiting_polls + 1))
+}
+
+main

@@ -1,0 +1,89 @@
+#!/bin/sh
+# Starts a Sentinel. The first start takes master, replicas and the other Sentinels from the environment; later starts
+# keep what the Sentinel has learned since (master, epochs, its id, known nodes) and refresh the settings only.
+# Otherwise a restart after a failover would point everyone back at the first master and its old data.
+#
+# Environment: SENTINEL_IP (fixed address), SENTINELS and NODES ("ip:port ..." lists; the first node is the master of an
+# empty stack), MASTER_NAME, SENTINEL_QUORUM, SENTINEL_DOWN_AFTER_MS, SENTINEL_FAILOVER_TIMEOUT_MS.
+set -eu
+
+HERE=$(dirname "$0")
+CONFIG=/data/sentinel.conf
+
+MASTER_NAME=${MASTER_NAME:-mymaster}
+SENTINEL_PORT=${SENTINEL_PORT:-26379}
+SENTINEL_QUORUM=${SENTINEL_QUORUM:-2}
+
+main() {
+    if [ -s "$CONFIG" ]; then
+        log "keeping the state in $CONFIG"
+        kept_state >"$CONFIG.state"
+    else
+        log "first start, master is ${NODES%% *}"
+        first_state >"$CONFIG.state"
+    fi
+    # Complete or not at all: a Sentinel killed in here finds its old file.
+    { settings && cat "$CONFIG.state" && tuning; } >"$CONFIG.new"
+    mv "$CONFIG.new" "$CONFIG"
+    rm -f "$CONFIG.state"
+    (sh "$HERE/periods.sh" "$SENTINEL_PORT" &)
+    exec redis-server "$CONFIG" --sentinel
+}
+
+settings() {
+    sed -e "s/@SENTINEL_PORT@/$SENTINEL_PORT/" -e "s/@SENTINEL_IP@/$SENTINEL_IP/" "$HERE/sentinel.conf"
+}
+
+# Everybody is known from the start: without it Sentinels find each other and the replicas only through the master's
+# INFO and pub/sub, and no failover is possible for the first 10 s.
+first_state() {
+    echo "sentinel myid $(sentinel_id "$SENTINEL_IP:$SENTINEL_PORT")"
+    for node in $NODES; do
+        if [ "$node" = "${NODES%% *}" ]; then
+            echo "sentinel monitor $MASTER_NAME ${node%:*} ${node##*:} $SENTINEL_QUORUM"
+        else
+            echo "sentinel known-replica $MASTER_NAME ${node%:*} ${node##*:}"
+        fi
+    done
+    for sentinel in $SENTINELS; do
+        [ "$sentinel" != "$SENTINEL_IP:$SENTINEL_PORT" ] || continue
+        echo "sentinel known-sentinel $MASTER_NAME ${sentinel%:*} ${sentinel##*:} $(sentinel_id "$sentinel")"
+    done
+}
+
+# The lines that are state, with the quorum of today. Addresses move along when the stack's subnet was changed: the
+# last octets are fixed.
+kept_state() {
+    old_subnet=$(awk '$1 == "sentinel" && $2 == "monitor" { sub(/\.[0-9]+$/, "", $4); print $4; exit }' "$CONFIG")
+    awk -v old="$old_subnet." -v new="${SENTINEL_IP%.*}." -v quorum="$SENTINEL_QUORUM" '
+        $1 != "sentinel" { next }
+        $2 ~ /^(monitor|known-replica|known-slave|known-sentinel)$/ && index($4, old) == 1 {
+            $4 = new substr($4, length(old) + 1)
+        }
+        $2 == "monitor" { $6 = quorum }
+        $2 ~ /^(myid|monitor|config-epoch|leader-epoch|current-epoch|known-replica|known-slave|known-sentinel)$/
+    ' "$CONFIG"
+}
+
+# After the state, because these lines need the monitored master to be declared.
+tuning() {
+    # A master silent for this long is suspected. Failing over a master that is merely slow is cheap (nothing is lost),
+    # waiting is not: every client waits along.
+    echo "sentinel down-after-milliseconds $MASTER_NAME ${SENTINEL_DOWN_AFTER_MS:-1000}"
+    # Twice this passes before a failed attempt (split vote, leader lost) is repeated. The default of 180 s would be an
+    # outage of six minutes; a failover itself takes about one second.
+    echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-5000}"
+    # One replica after the other, so that one data set is always complete.
+    echo "sentinel parallel-syncs $MASTER_NAME 1"
+}
+
+# 40 hex digits that each Sentinel can compute for the others too.
+sentinel_id() {
+    printf '%s@%s' "$MASTER_NAME" "$1" | sha1sum | cut -c1-40
+}
+
+log() {
+    echo "sentinel $SENTINEL_IP: $*"
+}
+
+main
