@@ -1,0 +1,127 @@
+"""Reaches Redis directly, past the link: for the commands that show people and tests what is really there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from trader_node.link.url import Address, RedisTarget
+
+TIMEOUT_SECS = 1.0
+
+
+class RedisAccessError(RuntimeError):
+    """Redis cannot be reached as asked; the message names the part and what to do."""
+
+
+def client(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS, *, sentinel: bool = False) -> Redis:
+    """Return a client of one server; it connects at its first command.
+
+    Parameters
+    ----------
+    address
+        Host and port of the server.
+    target
+        Where credentials, database and TLS come from.
+    timeout
+        Seconds for connecting and for each answer.
+    sentinel
+        The server is a Sentinel: it has no databases, and the credentials are not meant for it.
+
+    """
+    host, port = address
+    options: dict[str, Any] = {} if sentinel else {"db": target.db, "username": target.username, "password": target.password}
+    return Redis(
+        host=host,
+        port=port,
+        ssl=target.tls,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        **options,
+    )
+
+
+def ask_all[T](addresses: Sequence[Address], ask: Callable[[Address], T]) -> list[T | Exception]:
+    """Ask all servers at once and return an answer or the error of each, in the order of the addresses.
+
+    At once, so that the slowest bounds the whole and not their sum.
+    """
+
+    def guarded(address: Address) -> T | Exception:
+        try:
+            return ask(address)
+        except (RedisError, OSError) as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
+        return list(pool.map(guarded, addresses))
+
+
+def find_master(target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Address:
+    """Return the address of the server to read from: what most Sentinels say, or the single server of the URL.
+
+    Raises
+    ------
+    RedisAccessError
+        If no Sentinel answers, or none knows the master name.
+
+    """
+    if not target.sentinel:
+        return target.hosts[0]
+
+    def ask(address: Address) -> Address | None:
+        with client(address, target, timeout, sentinel=True) as sentinel:
+            answer = sentinel.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", target.master_name)
+        return None if answer is None else (_text(answer[0]), int(answer[1]))
+
+    answers = ask_all(target.hosts, ask)
+    found = Counter(answer for answer in answers if isinstance(answer, tuple))
+    if found:
+        return found.most_common(1)[0][0]
+    if any(answer is None for answer in answers):
+        raise RedisAccessError(
+            f"no Sentinel knows a master named {target.master_name!r}: fix the end of REDIS_URL ({target})"
+        )
+    hosts = ", ".join(f"{host}:{port}" for host, port in target.hosts)
+    raise RedisAccessError(f"no Sentinel answers at {hosts} ({answers[0]}): are they running?")
+
+
+def open_master(target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Redis:
+    """Return a client of the master that has answered a PING.
+
+    Raises
+    ------
+    RedisAccessError
+        If the master is not found, does not answer or refuses the credentials.
+
+    """
+    return open_server(find_master(target, timeout), target, timeout)
+
+
+def open_server(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Redis:
+    """Return a client of the server at an address that has answered a PING.
+
+    Raises
+    ------
+    RedisAccessError
+        If it does not answer or refuses the credentials.
+
+    """
+    redis = client(address, target, timeout)
+    where = f"{address[0]}:{address[1]}"
+    try:
+        redis.ping()
+    except AuthenticationError as error:
+        raise RedisAccessError(f"Redis at {where} refuses the login ({error}): fix it in REDIS_URL") from None
+    except (RedisError, OSError) as error:
+        raise RedisAccessError(f"Redis at {where} does not answer ({error}): is it running?") from None
+    return redis
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
