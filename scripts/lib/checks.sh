@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# What runs in the checks image: linters, types, tests without a stack. The working tree is mounted read-only, so every
+# cache goes to /tmp.
+
+in_checks() {
+    # As the caller: the tree need not be readable for anybody else.
+    compose run --rm --no-deps -T --user "$(id -u):$(id -g)" checks "$@" </dev/null
+}
+
+# Every combination of files that somebody may start.
+check_compose_files() {
+    step "Compose files"
+    docker compose --project-directory . config --quiet
+    local overlay
+    for overlay in compose/*.yaml; do
+        [[ $overlay != compose/base.yaml ]] || continue
+        TRADER_CONFIG=/dev/null TRADER_CODE_DIR=/tmp docker compose --project-directory . \
+            -f compose/base.yaml -f "$overlay" config --quiet || fail "$overlay is not valid on top of compose/base.yaml"
+    done
+}
+
+lint() {
+    step "Linters and types"
+    # shellcheck disable=SC2016 # expanded in the container
+    in_checks sh -euc '
+        ruff check --no-cache .
+        ruff format --no-cache --check .
+        mypy --cache-dir=/tmp/mypy
+        shellcheck --external-sources $(grep -rlE "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf trader_node .ci)
+        hadolint $(find . -name Dockerfile -not -path "./.venv/*")
+    '
+}
+
+run_container_tests() {
+    local directories=() directory
+    for directory in tests/unit tests/node tests/link; do
+        if [[ -d $directory ]]; then directories+=("$directory"); fi
+    done
+    step "Tests without a stack: ${directories[*]}"
+    in_checks python -m pytest -p no:cacheprovider "${directories[@]}"
+}

@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# Docker Compose with this repository's files. Needs settings.sh.
+
+COMPOSE_FILES=(-f "$ROOT/compose/base.yaml")
+
+use_overlay() { COMPOSE_FILES+=(-f "$ROOT/compose/$1.yaml"); }
+
+compose() { docker compose --project-directory "$ROOT" "${COMPOSE_FILES[@]}" "$@"; }
+
+# Is any container of this project running?
+stack_is_running() {
+    [[ -n $(docker ps --quiet --filter "label=com.docker.compose.project=$(project_name)") ]]
+}
+
+# Runs a command in the trader's image: in the running container where there is one (fast), else in a new one.
+in_trader() {
+    local tty=()
+    [[ -t 0 && -t 1 ]] || tty=(-T)
+    if [[ -n $(compose ps --quiet --status running trader 2>/dev/null) ]]; then
+        compose exec "${tty[@]}" trader "$@"
+    elif [[ -n $(docker network ls --quiet --filter "name=^$(project_name)_stack\$") ]]; then
+        compose run --rm --no-deps "${tty[@]}" tools "$@"
+    else
+        fail "the stack \"$(project_name)\" is not running" "start it with ./scripts/up"
+    fi
+}

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# Builds the images whose inputs have changed. Each image carries the hash of its inputs as a label, so that nothing is
+# built, not even from the cache, when nothing has changed.
+
+IMAGE_LABEL=build-inputs
+
+# ensure_images <service>...; services: redis-1, trader, trader-runtime, checks (in the order of their dependencies)
+ensure_images() {
+    choose_bases
+    local service inputs stale=()
+    for service in "$@"; do
+        inputs=$("inputs_of_${service//-/_}")
+        export "$(inputs_variable "$service")=$inputs"
+        # An image that others start from was rebuilt: they follow, because their own inputs contain its hash.
+        [[ $(image_label "$service") == "$inputs" ]] || stale+=("$service")
+    done
+    for service in "${stale[@]}"; do
+        step "Building the image of $service"
+        compose build "$service" </dev/null ||
+            fail "building the image of $service failed" \
+                "behind a proxy with its own certificate authority: set PIP_CERT to its certificate file"
+    done
+}
+
+inputs_of_redis_1() { hash_of "$REDIS_IMAGE" redis-conf sentinel-conf; }
+inputs_of_trader() { hash_of "$PYTHON_IMAGE" trader_node; }
+inputs_of_trader_runtime() { hash_of "$PYTHON_IMAGE" trader_node/Dockerfile trader_node/requirements.lock; }
+inputs_of_checks() {
+    hash_of "$(inputs_of_trader_runtime) $(inputs_of_redis_1)" tests/Dockerfile tests/requirements.lock
+}
+
+# hash_of <text> <path>...: of the text and of all files' names and contents
+hash_of() {
+    local text=$1
+    shift
+    (
+        cd "$ROOT" || exit
+        echo "$text"
+        find "$@" -type f -not -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    ) | sha256sum | cut -c1-16
+}
+
+# The variable from which the compose file takes the label.
+inputs_variable() {
+    case $1 in
+        redis-1) echo REDIS_BUILD_INPUTS ;;
+        trader) echo TRADER_BUILD_INPUTS ;;
+        trader-runtime) echo RUNTIME_BUILD_INPUTS ;;
+        checks) echo CHECKS_BUILD_INPUTS ;;
+    esac
+}
+
+image_label() {
+    docker image inspect --format "{{ index .Config.Labels \"$IMAGE_LABEL\" }}" \
+        "nautilus-redis-ha/${1/redis-1/redis}:$(setting IMAGE_TAG local)" 2>/dev/null || true
+}

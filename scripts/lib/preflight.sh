@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Checks before anything is started. They change nothing, and each names the setting, its value and what to do.
+
+check_subnet() {
+    local prefix network subnet
+    prefix=$(setting SUBNET_PREFIX 172.28.77)
+    [[ $prefix =~ ^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})$ ]] ||
+        fail "SUBNET_PREFIX=$prefix is not the first three parts of an IPv4 address" "for example SUBNET_PREFIX=172.28.77"
+    # shellcheck disable=SC2016 # a Go template
+    local networks='{{ $name := .Name }}{{ range .IPAM.Config }}{{ $name }} {{ .Subnet }}{{ "\n" }}{{ end }}'
+    while read -r network subnet; do
+        [[ $subnet == *.*/* ]] || continue
+        [[ $network != "$(project_name)_stack" ]] || continue
+        if subnets_overlap "$prefix.0/24" "$subnet"; then
+            fail "the subnet $prefix.0/24 overlaps with the Docker network \"$network\" ($subnet)" \
+                "set SUBNET_PREFIX to a free one, for example SUBNET_PREFIX=172.28.78, or remove that network"
+        fi
+    done < <(docker network ls --quiet | xargs -r docker network inspect --format "$networks")
+}
+
+subnets_overlap() { # subnets_overlap <a.b.c.d/len> <a.b.c.d/len>
+    local shorter=$((${1#*/} < ${2#*/} ? ${1#*/} : ${2#*/}))
+    local mask=$(((0xffffffff << (32 - shorter)) & 0xffffffff))
+    (((($(address_number "${1%/*}")) & mask) == (($(address_number "${2%/*}")) & mask)))
+}
+
+address_number() {
+    local IFS=. part
+    read -ra part <<<"$1"
+    echo $(((10#${part[0]} << 24) + (10#${part[1]} << 16) + (10#${part[2]} << 8) + 10#${part[3]}))
+}
+
+# check_ports <setting> <default> ...
+check_ports() {
+    if stack_is_running; then return; fi
+    local name port
+    while (($#)); do
+        name=$1 port=$(setting "$1" "$2")
+        shift 2
+        if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            fail "$name=$port: this port is already in use on 127.0.0.1" "set $name to a free port, or stop what uses it"
+        fi
+    done
+}
+
+# A single instance takes redis-1 as it is. After a failover the newest data is on another node, and Sentinel, who knows,
+# would not be asked.
+check_single_is_safe() {
+    if docker volume inspect "$(project_name)_sentinel-1" >/dev/null 2>&1; then
+        fail "the project \"$(project_name)\" has run with failover; as a single instance it could continue on old data" \
+            "use another COMPOSE_PROJECT_NAME (and SUBNET_PREFIX) for the single instance," \
+            "or delete this project's data: ./scripts/down --volumes"
+    fi
+}
+
+check_own_node() { # check_own_node <config file> <code directory>
+    [[ -f $1 ]] || fail "TRADER_CONFIG=$1: no such file" "give the JSON file of your node"
+    [[ -d $2 ]] || fail "TRADER_CODE_DIR=$2: no such directory" "give the directory with the modules that $1 names"
+}

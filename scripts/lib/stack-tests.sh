@@ -1,0 +1,55 @@
+# shellcheck shell=bash
+# The tests that start the stack itself. They drive Docker, so they run on the host, in a virtual environment of their
+# own, and beside a stack of the user: every name, address and port is different.
+
+VENV=$ROOT/.venv
+STACK_REQUIREMENTS=tests/requirements-stack.lock
+
+ensure_test_environment() {
+    local wanted
+    wanted=$(sha256sum "$STACK_REQUIREMENTS" | cut -c1-16)
+    if [[ -x $VENV/bin/pytest && $(cat "$VENV/requirements-hash" 2>/dev/null) == "$wanted" ]]; then return; fi
+    step "Python environment for the stack tests in ${VENV#"$ROOT"/}"
+    local python
+    python=$(find_python)
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --requirement "$STACK_REQUIREMENTS" </dev/null
+    echo "$wanted" >"$VENV/requirements-hash"
+}
+
+# A Python that is new enough and can make virtual environments.
+find_python() {
+    local python
+    python=$(usable_python) && { echo "$python" && return; }
+    if is_root && has_apt; then
+        step "Installing python3-venv" >&2
+        { apt-get update --quiet </dev/null && apt_install python3 python3-venv; } >&2
+        python=$(usable_python) && { echo "$python" && return; }
+    fi
+    fail "the stack tests need Python 3.11 or newer with venv" "install it (on Debian and Ubuntu: python3-venv)"
+}
+
+usable_python() {
+    local python
+    for python in python3 /usr/bin/python3 python3.13 python3.12 python3.11; do
+        if "$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+run_stack_tests() {
+    if [[ ! -d tests/stack ]]; then
+        note "there are no stack tests (tests/stack)"
+        return
+    fi
+    step "Stack tests"
+    COMPOSE_PROJECT_NAME=$DEFAULT_PROJECT-test SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
+        REDIS_1_PORT=36381 REDIS_2_PORT=36382 REDIS_3_PORT=36383 \
+        SENTINEL_1_PORT=46381 SENTINEL_2_PORT=46382 SENTINEL_3_PORT=46383 \
+        "$VENV/bin/python" -m pytest -p no:cacheprovider tests/stack "$@" </dev/null
+}
