@@ -1,0 +1,111 @@
+"""``python -m trader_node.link``: run a link."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+
+from .app import Link, UnknownMasterError
+from .config import LinkConfig
+from .journal import JournalError
+from .journal_file import Fsync
+from .url import Address, RedisUrlError, parse_redis_url
+
+#: Exit status for a mistake in the settings.
+_MISTAKE = 2
+
+
+class _MistakeError(ValueError):
+    """A setting is wrong; the message names it."""
+
+
+def _address(text: str, setting: str) -> Address:
+    host, separator, port = text.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise _MistakeError(f"{setting}={text!r} is not host:port, e.g. 127.0.0.1:6379")
+    return host.strip("[]"), int(port)
+
+
+def _run(
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar="REDIS_URL",
+            show_envvar=True,
+            help="Where Redis is, e.g. sentinel://s1:26379,s2:26379,s3:26379/mymaster. Give one with a password in the "
+            "environment: arguments show in process lists.",
+        ),
+    ],
+    listen: Annotated[str, typer.Option(envvar="LINK_LISTEN", help="host:port for clients")] = "127.0.0.1:6379",
+    link_id: Annotated[
+        str,
+        typer.Option("--id", envvar="LINK_ID", help="names this link; one link per id, e.g. the trader id"),
+    ] = "TRADER-001",
+    marker_key: Annotated[
+        str, typer.Option(envvar="LINK_MARKER_KEY", help="key of the marker; default: trader-<id>.link")
+    ] = "",
+    journal_dir: Annotated[
+        str, typer.Option(envvar="LINK_JOURNAL_DIR", help="folder of the journal; none: in memory only")
+    ] = "",
+    fsync: Annotated[Fsync, typer.Option(envvar="LINK_FSYNC", help="when the journal is forced to disk")] = (
+        Fsync.EVERYSEC
+    ),
+    journal_max_bytes: Annotated[
+        int,
+        typer.Option(envvar="LINK_JOURNAL_MAX_BYTES", min=1 << 20, help="bound of the journal; then clients wait"),
+    ] = 256 << 20,
+    http: Annotated[
+        str, typer.Option(envvar="LINK_HTTP", help="host:port for /healthz, /status, /metrics; empty: none")
+    ] = "127.0.0.1:9125",
+    response_timeout: Annotated[
+        float, typer.Option(envvar="LINK_RESPONSE_TIMEOUT", min=0.1, help="seconds a master may be silent")
+    ] = 1.0,
+    drain_timeout: Annotated[
+        float,
+        typer.Option(envvar="LINK_DRAIN_TIMEOUT", min=0.0, help="seconds to wait for writes at SIGTERM"),
+    ] = 5.0,
+    log_level: Annotated[str, typer.Option(envvar="LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
+) -> None:
+    """Accept Redis commands on a local port and apply every write exactly once, through any failover."""
+    try:
+        level = logging.getLevelNamesMapping().get(log_level.upper())
+        if level is None:
+            raise _MistakeError(f"LOG_LEVEL={log_level!r} is not one of DEBUG, INFO, WARNING, ERROR")
+        logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s: %(levelname)s %(message)s")
+        try:
+            target = parse_redis_url(url)
+        except RedisUrlError as error:
+            raise _MistakeError(f"REDIS_URL: {error}") from error
+        if target.tls:
+            raise _MistakeError(
+                "REDIS_URL: TLS (sentinels://, rediss://) is not supported yet: use sentinel:// or redis://"
+            )
+        config = LinkConfig(
+            target=target,
+            listen=_address(listen, "LINK_LISTEN"),
+            link_id=link_id,
+            marker_key=marker_key or f"trader-{link_id}.link",
+            journal_dir=Path(journal_dir) if journal_dir else None,
+            fsync=fsync,
+            journal_max_bytes=journal_max_bytes,
+            http=_address(http, "LINK_HTTP") if http else None,
+            response_timeout=response_timeout,
+            drain_timeout=drain_timeout,
+        )
+        link = Link(config)
+        uvloop.run(link.run())
+    except (_MistakeError, JournalError, UnknownMasterError) as error:
+        sys.stderr.write(f"link: {error}\n")
+        raise typer.Exit(_MISTAKE) from None
+    except OSError as error:
+        sys.stderr.write(f"link: cannot listen on LINK_LISTEN={listen} or LINK_HTTP={http}: {error.strerror}\n")
+        raise typer.Exit(_MISTAKE) from None
+
+
+if __name__ == "__main__":
+    typer.run(_run)

@@ -1,0 +1,305 @@
+"""Wires the parts of a link together and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from typing import Any
+
+from . import wire
+from .commands import StreamIds
+from .config import LinkConfig
+from .discovery import Discovery, SentinelView
+from .entries import Form, ReplySink
+from .http import serve_http
+from .journal import Journal
+from .journal_file import JournalFile
+from .reads import Read, Reader
+from .replicas import ReplicaMarkers
+from .sentinels import SentinelWatch, UnknownMasterError
+from .sequencer import Phase, Sequencer
+from .server import Client
+from .state import LinkState
+from .upstream import Upstream
+
+logger = logging.getLogger("link")
+
+_COMPLAIN_INTERVAL = 5.0
+_TRIM_INTERVAL = 1.0
+
+
+class Link:
+    """A running link: the hub of its sessions."""
+
+    def __init__(self, config: LinkConfig) -> None:
+        """Open the journal. Raises ``JournalError`` if it cannot be used."""
+        self._config = config
+        self.databases = config.databases
+        self.stream_ids = StreamIds()
+        self._file: JournalFile | None = None
+        journal, state = Journal(), LinkState(incarnation=1)
+        if config.journal_dir is not None:
+            self._file = JournalFile(config.journal_dir, fsync=config.fsync, segment_bytes=config.segment_bytes)
+            journal, state = self._file.open(), self._file.state
+            if self._file.torn_bytes:
+                logger.warning("journal: cut a torn record of %d bytes at the end", self._file.torn_bytes)
+            if len(journal):
+                logger.info("journal: %d entries, %d to %d", len(journal), journal.first_seq, journal.last_seq)
+        auth = _auth(config)
+        self.sequencer = Sequencer(journal, state, config.marker_key, log=self._file, auth=auth)
+        self.reader = Reader(auth)
+        self.discovery = Discovery()
+        self.watch = SentinelWatch(config.target, self.discovery)
+        self.replicas = ReplicaMarkers(config.target, config.marker_key, state.journal_id)
+        self.upstream = Upstream(
+            config,
+            self.sequencer,
+            self.reader,
+            self.discovery,
+            self.watch,
+            before_send=self._before_send,
+            progressed=self._progressed,
+        )
+        if not config.target.sentinel:
+            node = config.target.hosts[0]
+            self.discovery.sentinel_said(node, SentinelView(node, 0, time.monotonic()))
+        self._clients: dict[int, Client] = {}
+        self._no_clients = asyncio.Event()
+        self._no_clients.set()
+        #: Clients that are gone while whole commands of theirs still wait to be accepted.
+        self._departed: list[Client] = []
+        self._next_client_id = 1
+        self._draining = False
+        self._disk_error = ""
+        self._was_accepting = False
+        self._complained_at = 0.0
+        self.started_at = time.time()
+
+    # --- what sessions need --------------------------------------------------------------------------------------
+
+    def may_accept(self) -> bool:
+        """Whether a write may be accepted now."""
+        return (
+            self.sequencer.numbered
+            and not self._disk_error
+            and self.sequencer.journal.size_bytes < self._config.journal_max_bytes
+        )
+
+    def wall_clock_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def submit_write(
+        self,
+        payload: bytes,
+        commands: int,
+        form: Form,
+        *,
+        db: int,
+        end_db: int,
+        certain_replies: tuple[bytes, ...],
+        sink: ReplySink | None,
+    ) -> None:
+        """Accept a write."""
+        self.sequencer.accept(
+            payload,
+            commands,
+            form,
+            db=db,
+            end_db=end_db,
+            certain_replies=certain_replies,
+            sink=sink,
+            now=time.monotonic(),
+        )
+        self.upstream.pump()
+
+    def submit_read(self, read: Read) -> None:
+        """Take a read."""
+        self.reader.submit(read)
+        self.upstream.pump()
+
+    def opened(self, client: Client) -> int:
+        """Take a new client; return its id."""
+        self._no_clients.clear()
+        client_id, self._next_client_id = self._next_client_id, self._next_client_id + 1
+        self._clients[client_id] = client
+        return client_id
+
+    def closed(self, client: Client) -> None:
+        """Forget a client, unless whole commands of it still wait."""
+        self._clients = {number: other for number, other in self._clients.items() if other is not client}
+        if not self._clients:
+            self._no_clients.set()
+        if client.session is not None and client.session.backlog:
+            self._departed.append(client)
+
+    # --- what the upstream needs ---------------------------------------------------------------------------------
+
+    def _before_send(self) -> bool:
+        """Put the journal on disk before anything is sent; on a full disk hold everything."""
+        if self._file is None:
+            self.sequencer.state_changed = False
+            return True
+        try:
+            if self.sequencer.state_changed:
+                self._file.save_state()
+                self.sequencer.state_changed = False
+            self._file.flush(self.sequencer.journal.last_seq + 1)
+        except OSError as error:
+            if not self._disk_error:
+                logger.critical("journal: cannot write: %s: clients wait until it can", error)
+            self._disk_error = str(error)
+            return False
+        if self._disk_error:
+            logger.warning("journal: can write again")
+            self._disk_error = ""
+        return True
+
+    def _progressed(self) -> None:
+        if self.may_accept() and not self._was_accepting:
+            self._resume_clients()
+        self._was_accepting = self.may_accept()
+
+    def _resume_clients(self) -> None:
+        for client in [*self._clients.values(), *self._departed]:
+            if client.session is not None:
+                client.session.resume()
+                client.regulate()
+        self._departed = [client for client in self._departed if client.session and client.session.backlog]
+
+    # --- running -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ``UnknownMasterError`` or ``OSError`` if it cannot start."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        host, port = self._config.listen
+        server = await loop.create_server(lambda: Client(self, self), host, port)
+        host, port = server.sockets[0].getsockname()[:2]
+        if self._config.http is not None:
+            serve_http(self._config.http, self.status)
+        logger.info("listening on %s:%d, following %s", host, port, self._config.target)
+        if self._config.target.sentinel:
+            self.watch.start()
+        tasks = [
+            asyncio.create_task(self.upstream.run(), name="upstream"),
+            asyncio.create_task(self._maintain(), name="maintain"),
+        ]
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            # A halted upstream ends its task and is no reason to leave: clients keep waiting, health is red.
+            await asyncio.wait([stopped, tasks[1]], return_when=asyncio.FIRST_COMPLETED)
+            if tasks[1].done():
+                tasks[1].result()
+        finally:
+            server.close()
+            await self._drain()
+            for task in [*tasks, stopped]:
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await self.watch.stop()
+            await self.replicas.stop()
+            if self._file is not None:
+                self._before_send()
+                self._file.close()
+
+    async def _maintain(self) -> None:
+        """Trim the journal, retry a full disk, and complain about what an operator should know."""
+        while True:
+            if self._config.target.sentinel and not self.sequencer.numbered:
+                self.watch.check_master_name()
+            if self.sequencer.numbered:
+                await self.replicas.refresh(self.discovery.nodes)
+                before = time.monotonic() - self._config.journal_min_age
+                if self.sequencer.trim(self.replicas.lowest(), before) and self._file is not None:
+                    self._file.trim(self.sequencer.journal.first_seq)
+            elif time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
+                self._complained_at = time.monotonic()
+                logger.warning("waiting for a master of %s", self._config.target)
+            if self._disk_error:
+                self._before_send()
+            self._progressed()
+            await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        for client in self._clients.values():
+            client.stop_reading()
+        deadline = time.monotonic() + self._config.drain_timeout
+        while self.sequencer.unfinished and self.sequencer.phase is not Phase.HALTED:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        left = self.sequencer.unfinished
+        if left and self._file is not None:
+            logger.warning("leaving %d writes in the journal: the next start sends them", left)
+        elif left:
+            logger.error("leaving, and %d writes are LOST: there is no journal on disk to keep them", left)
+        else:
+            logger.info("drained: every accepted write is applied")
+        for client in self._clients.values():
+            client.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._no_clients.wait(), 0.5)
+
+    def status(self) -> dict[str, Any]:
+        """Return the state for health checks, metrics and people; holds no data and no password."""
+        sequencer = self.sequencer
+        counters = sequencer.counters
+        state = "halted" if sequencer.phase is Phase.HALTED else "ready" if sequencer.caught_up else "holding"
+        if self._draining:
+            state = "draining"
+        return {
+            "state": state,
+            "healthy": sequencer.phase is not Phase.HALTED and not self._disk_error,
+            "reason": sequencer.halt_reason or self._disk_error,
+            "target": str(self._config.target),
+            "master": _shown(self.upstream.current),
+            "master_changes": self.upstream.failovers,
+            "last_refusal": sequencer.last_refusal,
+            "accepted": counters.accepted,
+            "acknowledged": counters.acknowledged,
+            "replayed": counters.replayed,
+            "refused": counters.refused,
+            "fenced": counters.fenced,
+            "lost_replies": counters.lost_replies,
+            "handshakes": counters.handshakes,
+            "unfinished": sequencer.unfinished,
+            "reads_waiting": len(self.reader),
+            "clients": len(self._clients),
+            "applied_seq": sequencer.applied,
+            "journal": {
+                "id": sequencer.state.journal_id,
+                "incarnation": sequencer.state.incarnation,
+                "entries": len(sequencer.journal),
+                "first_seq": sequencer.journal.first_seq,
+                "last_seq": sequencer.journal.last_seq,
+                "bytes": sequencer.journal.size_bytes,
+                "max_bytes": self._config.journal_max_bytes,
+                "on_disk": self._file is not None,
+            },
+            "markers": {_shown(node): seq for node, seq in sorted(self.replicas.seen.items())},
+            "silent_nodes": [_shown(node) for node in sorted(self.replicas.silent)],
+            "started_at": self.started_at,
+        }
+
+
+def _auth(config: LinkConfig) -> bytes:
+    target = config.target
+    if target.password is None:
+        return b""
+    if target.username is None:
+        return wire.encode_command(b"AUTH", target.password)
+    return wire.encode_command(b"AUTH", target.username, target.password)
+
+
+def _shown(address: tuple[str, int] | None) -> str:
+    return f"{address[0]}:{address[1]}" if address else ""
+
+
+__all__ = ["Link", "UnknownMasterError"]

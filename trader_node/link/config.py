@@ -1,0 +1,41 @@
+"""Settings of a link."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .journal_file import Fsync
+from .url import Address, RedisTarget
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Everything a link is told at its start. Times are in seconds, sizes in bytes."""
+
+    target: RedisTarget
+    #: Where clients connect.
+    listen: Address
+    #: Names the link in its marker; one link per id.
+    link_id: str
+    #: The hash that holds the marker. It has to match the key pattern of the link's ACL user.
+    marker_key: str
+    #: Folder of the journal; None keeps it in memory only.
+    journal_dir: Path | None = None
+    fsync: Fsync = Fsync.EVERYSEC
+    #: Bound of the journal in memory; clients wait while it is reached.
+    journal_max_bytes: int = 256 << 20
+    #: Age below which an entry is kept even if all nodes hold it: they may not have it on disk yet.
+    journal_min_age: float = 60.0
+    segment_bytes: int = 16 << 20
+    #: Health, state and metrics over HTTP; None for none.
+    http: Address | None = None
+    #: A master that has not answered for so long is looked for elsewhere.
+    response_timeout: float = 1.0
+    connect_timeout: float = 0.5
+    #: A master that was not heard for so long is asked for a sign of life.
+    probe_interval: float = 0.5
+    #: Bound of the wait for unfinished writes at SIGTERM.
+    drain_timeout: float = 5.0
+    #: Number of databases that the server has.
+    databases: int = 16

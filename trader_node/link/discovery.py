@@ -1,0 +1,105 @@
+"""Who is the master: what the Sentinels say, and what the nodes say of themselves.
+
+A wrong choice costs time and never data, because the marker decides what is replayed; so this module may believe the
+fastest witness. Rules:
+
+* the answer with the highest config-epoch counts, and among equals the one that most Sentinels give;
+* while the named master does not answer, another known node that says it is a master is taken: Sentinel announces a
+  promotion about a second after the promoted node accepts writes;
+* a node's own word never counts against a Sentinel's word that is newer than the outage: a healed old master goes on
+  calling itself master for up to 12 s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from .url import Address
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelView:
+    """One Sentinel's answer to SENTINEL MASTER."""
+
+    master: Address
+    config_epoch: int
+    #: Monotonic seconds.
+    at: float
+    #: Whether it sees the master as down.
+    down: bool = False
+
+
+@dataclass(slots=True)
+class Discovery:
+    """The state of knowledge about the nodes."""
+
+    #: Answers of Sentinels, by their address.
+    views: dict[Address, SentinelView] = field(default_factory=dict)
+    #: Data nodes that Sentinel has named, masters and replicas, those that are down included.
+    nodes: set[Address] = field(default_factory=set)
+    #: When a node last said that it is a master (monotonic seconds).
+    masters_seen: dict[Address, float] = field(default_factory=dict)
+    #: Since when the link has had no working connection, and to which node it was.
+    outage_since: float | None = None
+    failed: Address | None = None
+
+    def sentinel_said(self, sentinel: Address, view: SentinelView) -> None:
+        """Take a Sentinel's answer; an older epoch of the same Sentinel is out of date and ignored."""
+        known = self.views.get(sentinel)
+        if known is None or view.config_epoch >= known.config_epoch:
+            self.views[sentinel] = view
+            self.nodes.add(view.master)
+
+    def sentinel_lost(self, sentinel: Address) -> None:
+        """Forget what a Sentinel that does not answer once said."""
+        self.views.pop(sentinel, None)
+
+    def nodes_named(self, nodes: set[Address]) -> None:
+        """Take the addresses of data nodes that a Sentinel lists."""
+        self.nodes |= nodes
+
+    def node_said(self, node: Address, *, master: bool, now: float) -> None:
+        """Take a node's own word about its role."""
+        if master:
+            self.masters_seen[node] = now
+        else:
+            self.masters_seen.pop(node, None)
+
+    def connection_failed(self, node: Address, now: float) -> None:
+        """Take note that a node does not serve the link as a master."""
+        if self.outage_since is None:
+            self.outage_since = now
+        self.failed = node
+        self.masters_seen.pop(node, None)
+
+    def connection_works(self) -> None:
+        """Take note that the outage is over."""
+        self.outage_since = None
+        self.failed = None
+
+    def named(self) -> Address | None:
+        """Return the master that the Sentinels name, or None if none answers."""
+        if not self.views:
+            return None
+        epoch = max(view.config_epoch for view in self.views.values())
+        votes = Counter(view.master for view in self.views.values() if view.config_epoch == epoch)
+        return votes.most_common(1)[0][0]
+
+    def candidates(self, now: float) -> list[Address]:
+        """Return the nodes worth a connection, best first."""
+        named = self.named()
+        promoted = [
+            node
+            for node, at in sorted(self.masters_seen.items(), key=lambda item: -item[1])
+            if node not in (named, self.failed) and self.outage_since is not None and at >= self.outage_since
+        ]
+        if named is None:
+            return promoted
+        if named == self.failed:
+            return [*promoted, named]
+        return [named, *promoted]
+
+    def to_probe(self) -> set[Address]:
+        """Return the nodes to ask for their role during an outage."""
+        return self.nodes - {self.failed} if self.outage_since is not None else set()

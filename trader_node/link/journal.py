@@ -1,0 +1,133 @@
+"""The window of entries that may have to be replayed, and the format of their records on disk.
+
+Entries stay until every known replica has them and they are old enough (``Sequencer.trim``): a promoted replica that
+lags, or a master restarted from an older AOF, then finds in here whatever it misses.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from .entries import Entry, Form
+
+MAGIC = b"RLJ1"
+#: CRC-32 of everything behind it; length of the body in bytes.
+_HEAD = struct.Struct("<II")
+#: Kind of record, form, database before and after, number of commands, sequence number.
+_BODY = struct.Struct("<BBHHIQ")
+_KIND_ENTRY, _KIND_VOID = 1, 2
+
+
+class JournalError(RuntimeError):
+    """The journal cannot be used; the message says which file, why, and what to do."""
+
+
+class Journal:
+    """Entries ``first_seq`` to ``last_seq`` in order, without gaps."""
+
+    __slots__ = ("_entries", "first_seq", "size_bytes")
+
+    def __init__(self, first_seq: int = 1) -> None:
+        self._entries: deque[Entry] = deque()
+        self.first_seq = first_seq
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        """Return the number of entries kept."""
+        return len(self._entries)
+
+    @property
+    def last_seq(self) -> int:
+        """The highest sequence number given out; ``first_seq - 1`` if none is kept."""
+        return self.first_seq + len(self._entries) - 1
+
+    def append(self, entry: Entry) -> None:
+        """Take the next entry; its number must follow on the last."""
+        if entry.seq != self.last_seq + 1:
+            raise JournalError(f"entry {entry.seq} does not follow {self.last_seq}")
+        self._entries.append(entry)
+        self.size_bytes += entry.size
+
+    def entry(self, seq: int) -> Entry:
+        """Return the entry with a number between ``first_seq`` and ``last_seq``."""
+        return self._entries[seq - self.first_seq]
+
+    def range(self, first: int, last: int) -> Iterator[Entry]:
+        """Iterate over the entries ``first`` to ``last``, both included."""
+        return islice(self._entries, max(first - self.first_seq, 0), max(last - self.first_seq + 1, 0))
+
+    def make_void(self, entry: Entry) -> None:
+        """Keep the number of an entry that Redis refused for good, but nothing to apply."""
+        self.size_bytes -= entry.size
+        entry.make_void()
+        self.size_bytes += entry.size
+
+    def trim(self, up_to: int) -> int:
+        """Forget the entries up to and including ``up_to``; return how many were forgotten."""
+        count = 0
+        while self._entries and self.first_seq <= up_to:
+            self.size_bytes -= self._entries.popleft().size
+            self.first_seq += 1
+            count += 1
+        return count
+
+    def skip_to(self, seq: int) -> None:
+        """Begin anew behind ``seq``; for a data set that is ahead of a journal which lost its tail."""
+        self.trim(self.last_seq)
+        self.first_seq = seq + 1
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """Return an entry as a checksummed record."""
+    return _record(
+        _BODY.pack(_KIND_ENTRY, entry.form, entry.db, entry.end_db, entry.commands, entry.seq) + entry.payload
+    )
+
+
+def encode_void(seq: int) -> bytes:
+    """Return the record that makes entry ``seq`` void: Redis refused it for good."""
+    return _record(_BODY.pack(_KIND_VOID, 0, 0, 0, 0, seq))
+
+
+def _record(body: bytes) -> bytes:
+    length = struct.pack("<I", len(body))
+    return struct.pack("<I", zlib.crc32(length + body)) + length + body
+
+
+@dataclass(frozen=True, slots=True)
+class VoidRecord:
+    """Entry ``seq``, journalled earlier, was refused by Redis for good."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a segment of the journal held: its records, and how many of its bytes were whole records."""
+
+    records: list[Entry | VoidRecord]
+    valid_bytes: int
+
+
+def decode_records(data: bytes, start: int) -> Decoded:
+    """Decode records from ``start`` up to the first that is torn or damaged."""
+    records: list[Entry | VoidRecord] = []
+    position = start
+    while position + _HEAD.size <= len(data):
+        checksum, length = _HEAD.unpack_from(data, position)
+        end = position + _HEAD.size + length
+        if length < _BODY.size or end > len(data) or zlib.crc32(data[position + 4 : end]) != checksum:
+            break
+        kind, form, db, end_db, commands, seq = _BODY.unpack_from(data, position + _HEAD.size)
+        if kind == _KIND_VOID:
+            records.append(VoidRecord(seq))
+        else:
+            payload = data[position + _HEAD.size + _BODY.size : end]
+            records.append(Entry(seq, db, end_db, Form(form), commands, payload))
+        position = end
+    return Decoded(records, position)

@@ -1,0 +1,240 @@
+"""The journal on disk: a folder of append-only segments, locked against a second link.
+
+A segment begins with a magic and is named after the first sequence number in it. Only the last one may end in a torn
+record (a crash while writing); damage anywhere else is an error, because entries behind it would be lost silently.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import json
+import os
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from .entries import Entry
+from .journal import MAGIC, Journal, JournalError, VoidRecord, decode_records, encode_entry, encode_void
+from .state import LinkState
+
+_SUFFIX = ".journal"
+_STATE_FILE = "link.json"
+_LOCK_FILE = "lock"
+
+
+class Fsync(enum.Enum):
+    """When the journal is forced to the disk; the same words as Redis' ``appendfsync``."""
+
+    NEVER = "never"
+    EVERYSEC = "everysec"
+    ALWAYS = "always"
+
+
+class JournalFile:
+    """An open journal folder.
+
+    Raises ``JournalError`` from :meth:`open` if the folder is not usable, is in use by another link, or is damaged.
+    """
+
+    def __init__(self, folder: Path, *, fsync: Fsync, segment_bytes: int) -> None:
+        self._folder = folder
+        self._fsync = fsync
+        self._segment_bytes = segment_bytes
+        self._segments: list[tuple[int, Path]] = []
+        self._written_bytes = 0
+        self._descriptor = -1
+        self._lock_descriptor = -1
+        self._pending: list[bytes] = []
+        # Held while the descriptor changes hands; never while the disk is waited for.
+        self._descriptor_lock = threading.Lock()
+        self._dirty = threading.Event()
+        self._closing = threading.Event()
+        self._flusher: threading.Thread | None = None
+        self.state = LinkState()
+        self.torn_bytes = 0
+        self.sync_error: OSError | None = None
+
+    def open(self) -> Journal:
+        """Lock the folder, read what is there, cut a torn tail, and get ready to append."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock()
+            self._load_state()
+            journal = self._load_segments()
+            if not self._segments:
+                self._start_segment(journal.last_seq + 1)
+            else:
+                self._open_last_segment()
+        except OSError as error:
+            raise JournalError(
+                f"journal folder {self._folder}: {error.strerror or error}: give the link a folder it may write"
+            ) from error
+        if self._fsync is Fsync.EVERYSEC:
+            self._flusher = threading.Thread(target=self._flush_every_second, name="journal-fsync", daemon=True)
+            self._flusher.start()
+        return journal
+
+    def save_state(self) -> None:
+        """Write the identity to disk, whole or not at all."""
+        temporary = self._folder / (_STATE_FILE + ".new")
+        with temporary.open("w") as file:
+            json.dump(asdict(self.state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._folder / _STATE_FILE)
+        self._sync_folder()
+
+    def append(self, entry: Entry) -> None:
+        """Remember to write an entry; :meth:`flush` writes."""
+        self._pending.append(encode_entry(entry))
+
+    def append_void(self, seq: int) -> None:
+        """Remember to write that an entry was refused for good."""
+        self._pending.append(encode_void(seq))
+
+    def flush(self, next_seq: int) -> None:
+        """Write what was appended, and force it to disk with ``Fsync.ALWAYS``.
+
+        ``next_seq`` names a new segment if one is due. An ``OSError`` (a full disk) leaves the journal as it was
+        before the call, so that the same bytes are written when it is called again.
+        """
+        if not self._pending:
+            return
+        data = b"".join(self._pending)
+        try:
+            _write_all(self._descriptor, data)
+        except OSError:
+            # A part may be on disk: cut it, or the next record would follow half of this one.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._written_bytes)
+            raise
+        self._pending.clear()
+        self._written_bytes += len(data)
+        if self._fsync is Fsync.ALWAYS:
+            os.fdatasync(self._descriptor)
+        elif self._fsync is Fsync.EVERYSEC:
+            self._dirty.set()
+        if self._written_bytes >= self._segment_bytes:
+            self._start_segment(next_seq)
+
+    def trim(self, first_seq: int) -> None:
+        """Delete the segments that hold nothing from ``first_seq`` on."""
+        while len(self._segments) > 1 and self._segments[1][0] <= first_seq:
+            self._segments.pop(0)[1].unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Force everything to disk and give up the lock."""
+        self._closing.set()
+        self._dirty.set()
+        if self._flusher is not None:
+            self._flusher.join()
+        if self._descriptor >= 0:
+            os.fsync(self._descriptor)
+            os.close(self._descriptor)
+        if self._lock_descriptor >= 0:
+            os.close(self._lock_descriptor)
+
+    def _lock(self) -> None:
+        self._lock_descriptor = os.open(self._folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JournalError(
+                f"journal folder {self._folder} is in use by another link: one link per trader id; "
+                "stop the other one or give this one a folder of its own"
+            ) from error
+
+    def _load_state(self) -> None:
+        path = self._folder / _STATE_FILE
+        if path.exists():
+            try:
+                self.state = LinkState(**json.loads(path.read_text()))
+            except (ValueError, TypeError) as error:
+                raise JournalError(f"{path} is damaged ({error}): restore it, or move the folder away") from error
+        elif any(self._folder.glob("*" + _SUFFIX)):
+            raise JournalError(f"{path} is missing beside journal segments: restore it, or move the folder away")
+        else:
+            self.state = LinkState()
+        self.state.incarnation += 1
+        self.save_state()
+
+    def _load_segments(self) -> Journal:
+        self._segments = sorted((int(path.stem), path) for path in self._folder.glob("*" + _SUFFIX))
+        journal = Journal(self._segments[0][0] if self._segments else 1)
+        for number, (_, path) in enumerate(self._segments):
+            last = number == len(self._segments) - 1
+            data = path.read_bytes()
+            if not data.startswith(MAGIC):
+                if not last or len(data) > len(MAGIC):
+                    raise JournalError(f"{path} is not a journal segment: restore it, or move the folder away")
+                data = MAGIC
+                path.write_bytes(data)
+            decoded = decode_records(data, len(MAGIC))
+            self.torn_bytes = len(data) - decoded.valid_bytes
+            if self.torn_bytes:
+                if not last:
+                    raise JournalError(
+                        f"{path} is damaged at byte {decoded.valid_bytes}: entries behind it may be missing in Redis; "
+                        "restore the file, or move the folder away to go on without them"
+                    )
+                os.truncate(path, decoded.valid_bytes)
+            for record in decoded.records:
+                if isinstance(record, VoidRecord):
+                    if record.seq >= journal.first_seq:
+                        journal.make_void(journal.entry(record.seq))
+                else:
+                    # Taken as told to a client, and as young: nobody knows any more.
+                    record.acknowledged = True
+                    record.accepted_at = time.monotonic()
+                    journal.append(record)
+        return journal
+
+    def _open_last_segment(self) -> None:
+        path = self._segments[-1][1]
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._written_bytes = path.stat().st_size
+
+    def _start_segment(self, first_seq: int) -> None:
+        if self._segments and self._segments[-1][0] == first_seq:
+            return
+        path = self._folder / f"{first_seq:020d}{_SUFFIX}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        _write_all(descriptor, MAGIC)
+        with self._descriptor_lock:
+            previous, self._descriptor = self._descriptor, descriptor
+        if previous >= 0:
+            os.fsync(previous)
+            os.close(previous)
+        self._written_bytes = len(MAGIC)
+        self._segments.append((first_seq, path))
+        self._sync_folder()
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _flush_every_second(self) -> None:
+        while not self._closing.wait(1.0):
+            if self._dirty.is_set():
+                self._dirty.clear()
+                with self._descriptor_lock:
+                    descriptor = os.dup(self._descriptor)
+                try:
+                    os.fdatasync(descriptor)
+                    self.sync_error = None
+                except OSError as error:
+                    self.sync_error = error
+                finally:
+                    os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

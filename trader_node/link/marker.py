@@ -1,0 +1,175 @@
+"""The marker: the hash that says which prefix of the sequence a data set holds, and what to do about it.
+
+The marker is written in the same transaction as the entries, so on any master, however old its data, field ``s`` is the
+number of the last entry applied and field ``o`` names the connection that may write next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .journal import Journal
+from .state import LinkState
+from .wire import encode_command
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """The marker as read from a data set; ``owner`` empty and ``seq`` None where it is missing."""
+
+    owner: str
+    seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One process of one master and its line of history: the same pair means that nothing was rolled back."""
+
+    run_id: str
+    replid: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Own the data set; entries behind ``seq`` are to be applied. ``write_seq``: the marker must be set to it first."""
+
+    seq: int
+    write_seq: bool = False
+    #: What an operator should know, or empty.
+    warning: str = ""
+    #: The data set is ahead of a journal that lost its tail: number new entries from here.
+    skip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The data set cannot be brought to exactly the sequence's state; ``reason`` says what an operator can do."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the link knows besides the marker it has read."""
+
+    history: History
+    #: Keys in database 0.
+    keys: int
+    #: Where the link's own last verified transaction happened, if any in this run.
+    last_history: History | None
+    #: The last entry known to be applied.
+    last_applied: int
+    #: A transaction was sent whose outcome is unknown.
+    unknown_outcome: bool
+
+
+def owner_name(state: LinkState, connection: int) -> str:
+    """Return the value that fences: unique to one connection of one run of the link."""
+    return f"{state.journal_id}:{state.incarnation}:{connection}"
+
+
+def parse_marker(owner: object, seq: object) -> Marker:
+    """Build a marker from the decoded reply of HMGET."""
+    name = owner.decode(errors="replace") if isinstance(owner, bytes) else ""
+    number = int(seq) if isinstance(seq, bytes) and seq.isdigit() else None
+    return Marker(name, number)
+
+
+def decide(marker: Marker, situation: Situation, state: LinkState, journal: Journal) -> TakeOver | Refusal:
+    """Decide what a data set with this marker is to the link.
+
+    The data set is always S_k, the result of entries 1 to k, unless somebody else wrote or the marker was removed.
+    """
+    if marker.seq is None:
+        return _without_marker(situation, state, journal)
+    journal_id, _, rest = marker.owner.partition(":")
+    if journal_id != state.journal_id:
+        return _foreign(marker, marker.seq, state, journal)
+    incarnation = rest.partition(":")[0]
+    if incarnation.isdigit() and int(incarnation) > state.incarnation:
+        return Refusal(
+            f"a newer run of this link (owner {marker.owner}) has taken the data set: two links use one journal; "
+            "stop one of them"
+        )
+    return _own(marker.seq, situation, journal)
+
+
+def _own(seq: int, situation: Situation, journal: Journal) -> TakeOver | Refusal:
+    if seq > journal.last_seq:
+        if situation.last_history is None:
+            lost = seq - journal.last_seq
+            return TakeOver(
+                seq,
+                skip=True,
+                warning=f"the data set is {lost} entries ahead of the journal, which lost its tail when its host crashed; "
+                "they are in Redis, but cannot be replayed if Redis loses them",
+            )
+        return Refusal(
+            f"the marker says entry {seq}, but only {journal.last_seq} were ever accepted: another writer uses this "
+            "trader id; stop it, then restart the link"
+        )
+    if seq < journal.first_seq - 1:
+        return Refusal(
+            f"the data set ends at entry {seq}, but the journal begins at {journal.first_seq}: "
+            f"{journal.first_seq - 1 - seq} entries are lost; bring a newer copy of the data back, or move the "
+            "journal folder away to go on without them"
+        )
+    return TakeOver(seq)
+
+
+def _foreign(marker: Marker, seq: int, state: LinkState, journal: Journal) -> TakeOver | Refusal:
+    if not state.contacted:
+        return TakeOver(
+            0,
+            write_seq=True,
+            warning=f"the data set was written by another journal (owner {marker.owner}, entry {seq}): "
+            "this journal begins on it as it is",
+        )
+    if (marker.owner, seq) == (state.adopted_owner, state.adopted_seq) and journal.first_seq == 1:
+        return TakeOver(0, write_seq=True, warning="the data set is the one this journal began on: replaying all")
+    return Refusal(
+        f"the data set belongs to another link (owner {marker.owner}, entry {seq}): one link per trader id; stop the "
+        "other one, then restart this one"
+    )
+
+
+def _without_marker(situation: Situation, state: LinkState, journal: Journal) -> TakeOver | Refusal:
+    if situation.last_history == situation.history:
+        # Same process, same history: the data is still there and only the marker was deleted or evicted. Replaying
+        # would double every entry kept.
+        if situation.unknown_outcome:
+            return Refusal(
+                "the marker was removed while a transaction was on its way: whether it was applied cannot be told; "
+                "compare the data, then move the journal folder away to go on"
+            )
+        return TakeOver(
+            situation.last_applied,
+            write_seq=True,
+            warning="the marker was removed by somebody else (FLUSHALL, DEL or eviction): written again",
+        )
+    if journal.first_seq == 1:
+        if not state.contacted:
+            return TakeOver(0, write_seq=True)
+        if situation.keys == 0 and not state.adopted_owner:
+            return TakeOver(0, write_seq=True, warning="the data set is empty: replaying all")
+    return Refusal(
+        f"the marker is missing on a data set with {situation.keys} keys: somebody removed it, or this is not the "
+        "trader's data; bring the data back, or move the journal folder away to begin on the data set as it is"
+    )
+
+
+class MarkerCommands:
+    """The link's own commands on the marker, encoded once."""
+
+    __slots__ = ("_key", "read", "watch")
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+        self.read = encode_command(b"HMGET", self._key, b"o", b"s")
+        self.watch = encode_command(b"WATCH", self._key)
+
+    def set(self, owner: str, seq: int | None) -> bytes:
+        """Return the command that names the owner and, unless None, the last entry."""
+        if seq is None:
+            return encode_command(b"HSET", self._key, b"o", owner)
+        return encode_command(b"HSET", self._key, b"o", owner, b"s", seq)

@@ -1,0 +1,133 @@
+"""Reads: one connection to the current master, shared by all clients, answered in order, asked again when it breaks.
+
+The shell opens it only while the sequencer has caught up, so that a read never sees a master that still lacks a write
+that some client was told of.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from . import wire
+from .entries import ReplySink
+from .errors import Blame, blame
+from .sequencer import Decision, Reconnect
+
+_LOST = wire.encode_error("UNKNOWN link: the answer was lost at a failover; the message may have been published")
+
+
+@dataclass(slots=True, eq=False)
+class Read:
+    """A command that changes no data."""
+
+    db: int
+    payload: bytes
+    sink: ReplySink | None
+    #: Asking twice does no harm; false for PUBLISH.
+    repeatable: bool = True
+
+
+class Reader:
+    """State of the read connection."""
+
+    def __init__(self, auth: bytes = b"") -> None:
+        self._auth = auth
+        self._queue: deque[Read] = deque()
+        #: Requests on the wire: a Read, or None for the link's own.
+        self._wire: deque[Read | None] = deque()
+        self._framer = wire.ReplyFramer()
+        self._db = 0
+        self._connected = False
+        self._checked = False
+        self._oldest_sent_at: float | None = None
+
+    def __len__(self) -> int:
+        """Return how many reads wait for an answer."""
+        return len(self._queue) + len(self._wire)
+
+    def waiting_since(self) -> float | None:
+        """Return since when (monotonic seconds) nothing was answered though something was asked, or None."""
+        return self._oldest_sent_at if self._wire else None
+
+    def submit(self, read: Read) -> None:
+        """Take a read of a client."""
+        self._queue.append(read)
+
+    def connected(self, now: float) -> bytes:
+        """Begin on a new connection; return the bytes to send. Reads follow when the node has said it is a master."""
+        self._framer = wire.ReplyFramer()
+        self._db = 0
+        self._connected, self._checked = True, False
+        self._oldest_sent_at = now
+        self._wire.extend([None] * (1 + bool(self._auth)))
+        return self._auth + wire.encode_command(b"ROLE")
+
+    def disconnected(self) -> None:
+        """Keep what was asked and not answered, to ask again."""
+        self._connected = False
+        unanswered = [read for read in self._wire if read is not None]
+        self._wire.clear()
+        self._oldest_sent_at = None
+        for read in reversed(unanswered):
+            if read.repeatable:
+                self._queue.appendleft(read)
+            else:
+                _answer(read, _LOST)
+
+    def next_requests(self, now: float) -> bytes:
+        """Return everything that can be asked now."""
+        if not self._checked or not self._queue:
+            return b""
+        if not self._wire:
+            self._oldest_sent_at = now
+        parts = []
+        while self._queue:
+            read = self._queue.popleft()
+            if read.sink is None and read.repeatable:
+                continue
+            if read.db != self._db:
+                parts.append(wire.encode_command(b"SELECT", read.db))
+                self._wire.append(None)
+                self._db = read.db
+            parts.append(read.payload)
+            self._wire.append(read)
+        return b"".join(parts)
+
+    def receive(self, data: bytes, now: float) -> Decision | None:
+        """Take bytes from the master; answers go to the clients, a decision to the shell."""
+        self._framer.feed(data)
+        self._oldest_sent_at = now
+        try:
+            while (reply := self._framer.next()) is not None:
+                decision = self._answered(reply)
+                if decision is not None:
+                    return decision
+        except wire.ProtocolError as error:
+            return Reconnect(f"the server does not speak RESP2: {error}", rediscover=True)
+        return None
+
+    def _answered(self, reply: bytes) -> Decision | None:
+        if not self._wire:
+            return Reconnect("the server answered what nobody asked")
+        read = self._wire[0]
+        if wire.is_error(reply):
+            text = wire.error_text(reply)
+            if read is None or blame(text) is not Blame.COMMAND:
+                # The read stays first in line and is asked again on the next connection.
+                return Reconnect(text, rediscover=blame(text) is Blame.ROLE, delay=0.05)
+        elif read is None and not self._checked and reply != wire.OK:
+            role = wire.decode(reply)
+            if not isinstance(role, list) or role[0] != b"master":
+                return Reconnect("the node is not a master", rediscover=True, delay=0.05)
+            self._checked = True
+        self._wire.popleft()
+        if read is not None:
+            _answer(read, reply)
+        return None
+
+
+def _answer(read: Read, reply: bytes) -> None:
+    sink, read.sink = read.sink, None
+    if sink is not None:
+        sink(reply)

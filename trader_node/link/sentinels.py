@@ -1,0 +1,206 @@
+"""The shell around ``discovery``: connections to the Sentinels and, during an outage, to the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from .discovery import Discovery, SentinelView
+from .url import Address, RedisTarget
+
+logger = logging.getLogger("link.sentinels")
+
+#: Seconds between questions to a Sentinel, in quiet times and during an outage.
+_CALM_INTERVAL, _OUTAGE_INTERVAL = 1.0, 0.1
+#: Seconds within which a Sentinel or a node has to answer.
+_TIMEOUT = 1.0
+_PROBE_TIMEOUT = 0.3
+_COMPLAIN_INTERVAL = 5.0
+
+
+class UnknownMasterError(RuntimeError):
+    """A majority of the Sentinels does not know the master's name."""
+
+
+class SentinelWatch:
+    """Keeps ``discovery`` up to date; ``changed`` is set whenever a better answer may be there."""
+
+    def __init__(self, target: RedisTarget, discovery: Discovery) -> None:
+        self._target = target
+        self._discovery = discovery
+        self._tasks: list[asyncio.Task[None]] = []
+        self._probes: dict[Address, asyncio.Task[None]] = {}
+        self._unknown: set[Address] = set()
+        self.changed = asyncio.Event()
+        self._wake = asyncio.Event()
+        #: Sentinels that answer at the moment.
+        self.reachable: set[Address] = set()
+
+    def start(self) -> None:
+        """Start asking and listening."""
+        for address in self._target.hosts:
+            self._tasks.append(asyncio.create_task(self._ask(address), name=f"ask {address}"))
+            self._tasks.append(asyncio.create_task(self._listen(address), name=f"listen {address}"))
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        tasks = [*self._tasks, *self._probes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def outage(self) -> None:
+        """Ask often and probe the nodes until the link works again."""
+        self._wake.set()
+        for node in self._discovery.to_probe() - self._probes.keys():
+            self._probes[node] = asyncio.create_task(self._probe(node), name=f"probe {node}")
+
+    def check_master_name(self) -> None:
+        """Raise ``UnknownMasterError`` if a majority of the Sentinels does not know the master's name."""
+        if len(self._unknown) * 2 > len(self._target.hosts):
+            raise UnknownMasterError(
+                f"master name {self._target.master_name!r} is unknown to {len(self._unknown)} of "
+                f"{len(self._target.hosts)} Sentinels: put the name that they monitor at the end of {self._target}"
+            )
+
+    async def _ask(self, address: Address) -> None:
+        complained_at = 0.0
+        while True:
+            connection = connect(address, _TIMEOUT)
+            try:
+                while True:
+                    await self._ask_once(address, connection)
+                    await self._pause()
+            except (RedisError, OSError, ValueError, TypeError, KeyError) as error:
+                self.reachable.discard(address)
+                self._discovery.sentinel_lost(address)
+                if time.monotonic() - complained_at > _COMPLAIN_INTERVAL:
+                    complained_at = time.monotonic()
+                    logger.warning("sentinel %s:%d does not answer: %s", *address, error)
+                await asyncio.sleep(_OUTAGE_INTERVAL * 2)
+            finally:
+                await close(connection)
+
+    async def _ask_once(self, address: Address, connection: Redis) -> None:
+        name = self._target.master_name
+        try:
+            master = _pairs(await _command(connection, "SENTINEL", "MASTER", name))
+            replicas = await _command(connection, "SENTINEL", "REPLICAS", name)
+        except ResponseError as error:
+            if "No such master" not in str(error):
+                raise
+            self._unknown.add(address)
+            self._discovery.sentinel_lost(address)
+            self.changed.set()
+            return
+        self._unknown.discard(address)
+        self.reachable.add(address)
+        before = self._discovery.named()
+        self._discovery.sentinel_said(
+            address,
+            SentinelView(
+                master=(master["ip"], int(master["port"])),
+                config_epoch=int(master["config-epoch"]),
+                at=time.monotonic(),
+                down="s_down" in master["flags"].split(","),
+            ),
+        )
+        listed = [_pairs(replica) for replica in replicas]
+        self._discovery.nodes_named({(replica["ip"], int(replica["port"])) for replica in listed})
+        if self._discovery.named() != before:
+            self.changed.set()
+        if self._discovery.outage_since is not None:
+            self.outage()
+
+    async def _pause(self) -> None:
+        if self._discovery.outage_since is not None:
+            await asyncio.sleep(_OUTAGE_INTERVAL)
+            return
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _CALM_INTERVAL)
+
+    async def _listen(self, address: Address) -> None:
+        while True:
+            # No timeout: silence is the normal state here, and _ask notices a Sentinel that is gone.
+            connection = connect(address, None)
+            pubsub = connection.pubsub()
+            try:
+                await pubsub.subscribe("+switch-master")
+                async for message in pubsub.listen():
+                    if message["type"] == "message" and message["data"].split()[:1] == [self._target.master_name]:
+                        # The announcement has no epoch: take it as a reason to ask right now.
+                        logger.info("sentinel %s:%d announces %s", *address, message["data"])
+                        self._wake.set()
+            except (RedisError, OSError):
+                await asyncio.sleep(_CALM_INTERVAL)
+            finally:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                await close(connection)
+
+    async def _probe(self, node: Address) -> None:
+        connection = connect(node, _PROBE_TIMEOUT, self._target)
+        try:
+            while node in self._discovery.to_probe():
+                try:
+                    role = await _command(connection, "ROLE")
+                    master = role[0] == "master"
+                    known = node in self._discovery.masters_seen
+                    self._discovery.node_said(node, master=master, now=time.monotonic())
+                    if master and not known:
+                        self.changed.set()
+                except (RedisError, OSError):
+                    await connection.connection_pool.disconnect()
+                await asyncio.sleep(_OUTAGE_INTERVAL / 2)
+        finally:
+            self._probes.pop(node, None)
+            await close(connection)
+
+
+def connect(address: Address, timeout: float | None, node_of: RedisTarget | None = None) -> Redis:
+    """Return a control connection that fails at once instead of trying again by itself.
+
+    ``timeout`` (seconds) bounds connecting and each answer; None: no bound. ``node_of``: the address is a data node
+    of that target, which has user name and password.
+    """
+    return Redis(
+        host=address[0],
+        port=address[1],
+        username=node_of.username if node_of else None,
+        password=node_of.password if node_of else None,
+        socket_connect_timeout=timeout or _TIMEOUT,
+        socket_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+        lib_name=None,
+        lib_version=None,
+    )
+
+
+async def _command(connection: Redis, *arguments: str) -> Any:
+    """Send a command and return the reply as it is; redis-py's own methods turn some into other shapes."""
+    return await connection.execute_command(*arguments)  # type: ignore[no-untyped-call]
+
+
+async def close(connection: Redis) -> None:
+    """Close a control connection; that it is broken already is no error."""
+    with contextlib.suppress(RedisError, OSError):
+        await connection.aclose()
+
+
+def _pairs(reply: object) -> Mapping[str, str]:
+    """Return the flat list of names and values that Sentinel answers with as a mapping."""
+    if isinstance(reply, Mapping):
+        return {str(name): str(value) for name, value in reply.items()}
+    if not isinstance(reply, list):
+        raise TypeError(f"unexpected answer of type {type(reply).__name__}")
+    return dict(zip(reply[::2], reply[1::2], strict=True))

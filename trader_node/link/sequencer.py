@@ -1,0 +1,581 @@
+"""The heart of the link: one sequence of entries, one transaction in flight, fenced, replayed from the marker.
+
+Theory of operation
+-------------------
+Every accepted entry has a number. Entries go to the master in order, several to a transaction::
+
+    MULTI, <entries>, HSET marker o <owner> s <last>, EXEC, WATCH marker, HMGET marker o s
+
+and the next transaction is sent only after HMGET has shown the link as the owner. The marker is in the transaction, so
+any data set, on whatever master, tells exactly which entries it holds. On each new connection the handshake is::
+
+    WATCH marker, ROLE, INFO, INFO, HMGET marker, DBSIZE       (IDENTIFY: who is it, what does it hold)
+    MULTI, HSET marker o <owner>, HMGET, EXEC, WATCH, HMGET    (TAKEOVER: kills the WATCH of every older connection)
+
+after which the entries behind the marker are sent, whether or not their clients were already answered: that is replay.
+A transaction of an older connection that is executed late (bytes that waited at a frozen master) finds its WATCH broken
+and applies nothing.
+
+Nothing here does I/O: bytes and clock readings go in; bytes to send and decisions come out.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import wire
+from .entries import Entry, Form, ReplySink
+from .errors import Blame, blame
+from .journal import Journal
+from .marker import (
+    History,
+    Marker,
+    MarkerCommands,
+    Refusal,
+    Situation,
+    decide,
+    owner_name,
+    parse_marker,
+)
+from .state import LinkState
+
+_MULTI = wire.encode_command(b"MULTI")
+_EXEC = wire.encode_command(b"EXEC")
+_ROLE = wire.encode_command(b"ROLE")
+_IDENTIFY = _ROLE + wire.encode_command(b"INFO", b"server") + wire.encode_command(b"INFO", b"replication")
+_IDENTIFY_REPLIES, _TAKEOVER_REPLIES = 6, 6
+
+
+class Phase(enum.Enum):
+    """Where the connection to the master stands."""
+
+    #: No connection.
+    OFFLINE = "offline"
+    #: Asked who the server is and what it holds.
+    IDENTIFY = "identify"
+    #: Asked to become the owner of the data set.
+    TAKEOVER = "takeover"
+    #: Owner: transactions are sent.
+    READY = "ready"
+    #: Stopped for good: going on could lose or double a write. Clients wait.
+    HALTED = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Close the connection and make a new one; ``rediscover``: it may be to another node."""
+
+    reason: str
+    rediscover: bool = False
+    #: Seconds to wait first.
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop for good; ``reason`` tells an operator what happened and what to do."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The handshake is done: the data set holds the entries up to ``marker``; ``replay`` more follow."""
+
+    marker: int
+    replay: int
+    #: What an operator should know, or empty.
+    warning: str = ""
+
+
+Decision = Reconnect | Halt | Ready
+
+
+class JournalLog(Protocol):
+    """Where entries are written before they are sent."""
+
+    def append(self, entry: Entry) -> None:
+        """Remember to write an entry."""
+
+    def append_void(self, seq: int) -> None:
+        """Remember to write that an entry was refused for good."""
+
+
+class NullLog:
+    """For a link without a journal on disk."""
+
+    def append(self, entry: Entry) -> None:
+        """Write nothing."""
+
+    def append_void(self, seq: int) -> None:
+        """Write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one transaction, and the pause before one is tried again."""
+
+    group_entries: int = 512
+    group_bytes: int = 1 << 20
+    #: Seconds between attempts while the master refuses writes for now (NOREPLICAS, LOADING, ...).
+    retry_delay: float = 0.05
+    #: Seconds between attempts after an error that only an operator can mend (NOAUTH, NOPERM).
+    operator_delay: float = 1.0
+
+
+@dataclass(slots=True)
+class _Group:
+    """The transaction in flight."""
+
+    entries: list[Entry]
+    last: int
+    #: Entry of each command queued in the transaction, None for the link's own.
+    owners: list[Entry | None]
+    #: Constant replies to MULTI and the queued commands.
+    prefix: bytes
+    sent_at: float
+    received: int = 0
+    executed: bool = False
+    #: Commands that Redis refused to queue, with its errors.
+    errors: list[tuple[Entry | None, str]] | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals since the start of the link."""
+
+    accepted: int = 0
+    acknowledged: int = 0
+    replayed: int = 0
+    fenced: int = 0
+    lost_replies: int = 0
+    refused: int = 0
+    handshakes: int = 0
+
+
+class Sequencer:
+    """State of the one write connection. See the module's description."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: LinkState,
+        marker_key: str,
+        *,
+        log: JournalLog | None = None,
+        limits: Limits | None = None,
+        auth: bytes = b"",
+    ) -> None:
+        self.journal = journal
+        self.state = state
+        self.counters = Counters()
+        self.phase = Phase.OFFLINE
+        self.halt_reason = ""
+        #: Set when ``state`` has to be saved before anything else is sent.
+        self.state_changed = False
+        #: No group is sent before this monotonic time.
+        self.retry_at = 0.0
+        self.last_refusal = ""
+        self._log = log or NullLog()
+        self._limits = limits or Limits()
+        self._auth = auth
+        self._marker = MarkerCommands(marker_key)
+        self._framer = wire.ReplyFramer()
+        self._group: _Group | None = None
+        self._probe_at: float | None = None
+        self._connection = 0
+        self._owner = ""
+        self._replies: list[bytes] = []
+        self._handshake_at = 0.0
+        self._takeover_seq = 0
+        self._warning = ""
+        self._history = History("", "")
+        self._last_history: History | None = None
+        self._applied = journal.first_seq - 1
+        self._next_seq = journal.first_seq
+        self._highest_acknowledged = journal.last_seq
+        self._unknown_outcome = False
+
+    def __repr__(self) -> str:
+        """Show the live state; tests assert on it."""
+        flight = f" in flight ..{self._group.last}" if self._group else ""
+        return (
+            f"<Sequencer {self.phase.value} applied {self._applied} next {self._next_seq} of "
+            f"{self.journal.first_seq}..{self.journal.last_seq}{flight}>"
+        )
+
+    @property
+    def numbered(self) -> bool:
+        """Whether entries may be accepted: only a first look at the marker tells where numbering goes on."""
+        return self._last_history is not None
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the master holds every entry that a client was told of, so that reads may go to it."""
+        return self.phase is Phase.READY and self._applied >= self._highest_acknowledged
+
+    @property
+    def applied(self) -> int:
+        """The last entry known to be in the current master's data set."""
+        return self._applied
+
+    @property
+    def unfinished(self) -> int:
+        """How many accepted entries are not known to be applied."""
+        return max(self.journal.last_seq - self._applied, 0)
+
+    def waiting_since(self) -> float | None:
+        """Return since when (monotonic seconds) an answer of the master is awaited, or None."""
+        if self._group is not None:
+            return self._group.sent_at
+        if self._probe_at is not None:
+            return self._probe_at
+        if self.phase in (Phase.IDENTIFY, Phase.TAKEOVER):
+            return self._handshake_at
+        return None
+
+    def accept(
+        self,
+        payload: bytes,
+        commands: int,
+        form: Form,
+        *,
+        db: int,
+        end_db: int,
+        certain_replies: tuple[bytes, ...],
+        sink: ReplySink | None,
+        now: float,
+    ) -> Entry:
+        """Accept a write: number and journal it. From here on the guarantee covers it."""
+        entry = Entry(
+            self.journal.last_seq + 1,
+            db,
+            end_db,
+            form,
+            commands,
+            payload,
+            certain_replies,
+            sink,
+            accepted_at=now,
+        )
+        self.journal.append(entry)
+        self._log.append(entry)
+        self.counters.accepted += 1
+        return entry
+
+    def connected(self, now: float) -> bytes:
+        """Begin the handshake on a new connection; return the bytes to send."""
+        self._framer = wire.ReplyFramer()
+        self._replies = []
+        self._connection += 1
+        self._owner = owner_name(self.state, self._connection)
+        self._handshake_at = now
+        self.retry_at = 0.0
+        self.phase = Phase.IDENTIFY
+        self.counters.handshakes += 1
+        return self._auth + self._marker.watch + _IDENTIFY + self._marker.read + wire.encode_command(b"DBSIZE")
+
+    def disconnected(self) -> None:
+        """Take note that the connection is gone; what was in flight has an unknown outcome."""
+        if self._group is not None and not self._group.executed:
+            self._unknown_outcome = True
+        self._group = None
+        self._probe_at = None
+        if self.phase is not Phase.HALTED:
+            self.phase = Phase.OFFLINE
+
+    def receive(self, data: bytes, now: float) -> tuple[bytes, Decision | None]:
+        """Take bytes from the master; return bytes to send at once, and a decision for the shell."""
+        self._framer.feed(data)
+        try:
+            if self.phase is Phase.READY:
+                return b"", self._receive_group(now)
+            if self.phase in (Phase.IDENTIFY, Phase.TAKEOVER):
+                return self._receive_handshake(now)
+        except wire.ProtocolError as error:
+            return b"", Reconnect(f"the server does not speak RESP2: {error}", rediscover=True)
+        return b"", None
+
+    def next_group(self, now: float) -> bytes:
+        """Return the next transaction to send, or nothing if none is due."""
+        if (
+            self.phase is not Phase.READY
+            or self._group is not None
+            or self._probe_at is not None
+            or self._next_seq > self.journal.last_seq
+            or now < self.retry_at
+        ):
+            return b""
+        parts = [_MULTI]
+        owners: list[Entry | None] = []
+        entries: list[Entry] = []
+        db = size = 0
+        for entry in self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1):
+            if entries and size + len(entry.payload) > self._limits.group_bytes:
+                break
+            entries.append(entry)
+            if entry.void:
+                continue
+            if entry.db != db:
+                parts.append(wire.encode_command(b"SELECT", entry.db))
+                owners.append(None)
+            parts.append(entry.payload)
+            owners.extend([entry] * entry.commands)
+            size += len(entry.payload)
+            db = entry.end_db
+        if db:
+            parts.append(wire.encode_command(b"SELECT", 0))
+            owners.append(None)
+        last = entries[-1].seq
+        parts += [self._marker.set(self._owner, last), _EXEC, self._marker.watch, self._marker.read]
+        owners.append(None)
+        self._group = _Group(entries, last, owners, wire.OK + wire.QUEUED * len(owners), now)
+        return b"".join(parts)
+
+    def probe(self, now: float) -> bytes:
+        """Return a question that shows whether an idle master still answers and still is one, or nothing if busy."""
+        if self.phase is not Phase.READY or self.waiting_since() is not None:
+            return b""
+        self._probe_at = now
+        return _ROLE
+
+    def trim(self, held_everywhere: int, accepted_before: float) -> int:
+        """Forget entries that every known node holds and that are old enough; return how many.
+
+        ``held_everywhere`` is the lowest marker of all known nodes, those that are down included;
+        ``accepted_before`` (monotonic seconds) keeps what a node may hold in memory but not on disk yet.
+        """
+        up_to = min(held_everywhere, self._applied)
+        keep = next(
+            (
+                entry.seq
+                for entry in self.journal.range(self.journal.first_seq, up_to)
+                if self._kept(entry, accepted_before)
+            ),
+            up_to + 1,
+        )
+        return self.journal.trim(keep - 1)
+
+    @staticmethod
+    def _kept(entry: Entry, accepted_before: float) -> bool:
+        return not entry.acknowledged or entry.accepted_at > accepted_before
+
+    # --- handshake -----------------------------------------------------------------------------------------------
+
+    def _receive_handshake(self, now: float) -> tuple[bytes, Decision | None]:
+        while (reply := self._framer.next()) is not None:
+            self._replies.append(reply)
+            if self.phase is Phase.IDENTIFY and len(self._replies) == _IDENTIFY_REPLIES + bool(self._auth):
+                replies, self._replies = self._replies, []
+                return self._identified(replies)
+            if self.phase is Phase.TAKEOVER and len(self._replies) == _TAKEOVER_REPLIES:
+                replies, self._replies = self._replies, []
+                return b"", self._taken_over(replies, now)
+        return b"", None
+
+    def _identified(self, replies: list[bytes]) -> tuple[bytes, Decision | None]:
+        for reply in replies:
+            if wire.is_error(reply):
+                return b"", self._refused_handshake(wire.error_text(reply))
+        role, server, replication, marker_reply, keys = (wire.decode(reply) for reply in replies[-5:])
+        if not isinstance(role, list) or role[0] != b"master":
+            return b"", Reconnect("the node is not a master", rediscover=True, delay=self._limits.retry_delay)
+        self._history = History(_info_field(server, "run_id"), _info_field(replication, "master_replid"))
+        marker = _marker(marker_reply)
+        situation = Situation(
+            history=self._history,
+            keys=keys if isinstance(keys, int) else 0,
+            last_history=self._last_history,
+            last_applied=self._applied,
+            unknown_outcome=self._unknown_outcome,
+        )
+        outcome = decide(marker, situation, self.state, self.journal)
+        if isinstance(outcome, Refusal):
+            return b"", self._halt(outcome.reason)
+        if outcome.skip:
+            self.journal.skip_to(outcome.seq)
+        if outcome.write_seq and not self.state.contacted and marker.seq is not None:
+            self.state.adopted_owner, self.state.adopted_seq = marker.owner, marker.seq
+            self.state_changed = True
+        self._takeover_seq = outcome.seq
+        self._warning = outcome.warning
+        self.phase = Phase.TAKEOVER
+        own = self._marker.set(self._owner, outcome.seq if outcome.write_seq else None)
+        return _MULTI + own + self._marker.read + _EXEC + self._marker.watch + self._marker.read, None
+
+    def _taken_over(self, replies: list[bytes], now: float) -> Decision:
+        for reply in replies:
+            if wire.is_error(reply):
+                return self._refused_handshake(wire.error_text(reply))
+        if replies[3] == wire.NIL_ARRAY or _marker(wire.decode(replies[5])) != Marker(self._owner, self._takeover_seq):
+            return Reconnect("the marker changed during the handshake")
+        self.phase = Phase.READY
+        self._last_history = self._history
+        if not self.state.contacted:
+            self.state.contacted = True
+            self.state_changed = True
+        marker = self._takeover_seq
+        # A list, because a client that gets its answer may have its next write accepted right away.
+        for entry in list(self.journal.range(self.journal.first_seq, marker)):
+            if not entry.acknowledged:
+                # Sent on an earlier connection, and applied there: only its answer was lost.
+                if entry.sink is not None:
+                    self.counters.lost_replies += 1
+                self._note_acknowledged(entry)
+                entry.deliver_lost()
+        self._unknown_outcome = False
+        self._applied = marker
+        self._next_seq = marker + 1
+        return Ready(marker, max(self._highest_acknowledged - marker, 0), self._warning)
+
+    def _refused_handshake(self, text: str) -> Decision:
+        self.last_refusal = text
+        match blame(text):
+            case Blame.ROLE:
+                return Reconnect(text, rediscover=True, delay=self._limits.retry_delay)
+            case Blame.MOMENT:
+                return Reconnect(text, delay=self._limits.retry_delay)
+            case Blame.COMMAND:
+                return Reconnect(
+                    f"Redis refuses the link: {text}: check user, password and rights in the connection string",
+                    delay=self._limits.operator_delay,
+                )
+
+    # --- transactions --------------------------------------------------------------------------------------------
+
+    def _receive_group(self, now: float) -> Decision | None:
+        group = self._group
+        if group is None:
+            return self._probed()
+        queued = len(group.owners)
+        if group.received == 0 and self._framer.skip(group.prefix):
+            group.received = queued + 1
+        while (reply := self._framer.next()) is not None:
+            index, group.received = group.received, group.received + 1
+            if index <= queued:
+                if wire.is_error(reply):
+                    owner = None if index == 0 else group.owners[index - 1]
+                    group.errors = [*(group.errors or []), (owner, wire.error_text(reply))]
+            elif index == queued + 1:
+                decision = self._executed(group, reply, now)
+                if decision is not None:
+                    return decision
+            elif index == queued + 2 and reply != wire.OK:
+                # Without the WATCH nothing fences the next transaction.
+                return self._refused_handshake(wire.error_text(reply))
+            elif index == queued + 3:
+                return self._verified(group, reply)
+        return None
+
+    def _executed(self, group: _Group, reply: bytes, now: float) -> Decision | None:
+        if wire.is_error(reply):
+            return self._aborted(group, wire.error_text(reply), now)
+        results = wire.split_array(reply)
+        if results is None:
+            self.counters.fenced += 1
+            return self._not_applied(Reconnect("fenced: the marker was touched by another connection"))
+        group.executed = True
+        self._applied = group.last
+        self._next_seq = group.last + 1
+        replies: dict[int, list[bytes]] = {}
+        for owner, result in zip(group.owners, results, strict=True):
+            if owner is not None:
+                replies.setdefault(owner.seq, []).append(result)
+        for entry in group.entries:
+            if entry.void:
+                continue
+            if entry.acknowledged:
+                self.counters.replayed += 1
+                continue
+            self._note_acknowledged(entry)
+            entry.deliver(replies[entry.seq])
+        return None
+
+    def _note_acknowledged(self, entry: Entry) -> None:
+        self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
+        self.counters.acknowledged += 1
+        entry.acknowledged = True
+
+    def _verified(self, group: _Group, reply: bytes) -> Decision | None:
+        self._group = None
+        if wire.is_error(reply):
+            return self._refused_handshake(wire.error_text(reply))
+        # Also after a transaction that was refused for now: the WATCH that fences the next attempt is only as good as
+        # the marker it was set on.
+        if _marker(wire.decode(reply)) != Marker(self._owner, self._applied):
+            return Reconnect("the marker was changed by another connection")
+        return None
+
+    def _probed(self) -> Decision | None:
+        reply = self._framer.next()
+        if reply is None:
+            return None
+        self._probe_at = None
+        if wire.is_error(reply):
+            return self._refused_handshake(wire.error_text(reply))
+        role = wire.decode(reply)
+        if not isinstance(role, list) or role[0] != b"master":
+            return Reconnect("the node is not a master any more", rediscover=True)
+        return None
+
+    def _aborted(self, group: _Group, text: str, now: float) -> Decision | None:
+        errors = group.errors or [(None, text)]
+        self.last_refusal = errors[0][1]
+        blames = {blame(error) for _, error in errors}
+        if Blame.ROLE in blames:
+            return self._not_applied(Reconnect(self.last_refusal, rediscover=True, delay=self._limits.retry_delay))
+        if Blame.MOMENT in blames:
+            self.retry_at = now + self._limits.retry_delay
+            return None
+        refused: dict[int, tuple[Entry, str]] = {}
+        for owner, error in errors:
+            if owner is None or (owner.acknowledged and error.startswith("OOM")):
+                # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
+                self.retry_at = now + self._limits.operator_delay
+                return None
+            if owner.acknowledged:
+                return self._halt(
+                    f"Redis refuses to replay entry {owner.seq}, which a client was told is done: {error}: undo the "
+                    "change on the server that forbids it, then restart the link"
+                )
+            refused.setdefault(owner.seq, (owner, error))
+        for entry, error in refused.values():
+            self._refuse(entry, error)
+        return None
+
+    def _refuse(self, entry: Entry, error: str) -> None:
+        self.counters.refused += 1
+        self.journal.make_void(entry)
+        self._log.append_void(entry.seq)
+        self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
+        if entry.form is Form.TRANSACTION:
+            error = f"EXECABORT Transaction discarded because of previous errors: {error}"
+        entry.refuse(wire.encode_error(error))
+
+    def _not_applied(self, decision: Decision) -> Decision:
+        # The answer says that nothing was applied: the outcome is known.
+        self._group = None
+        return decision
+
+    def _halt(self, reason: str) -> Halt:
+        self.phase = Phase.HALTED
+        self.halt_reason = reason
+        self._group = None
+        return Halt(reason)
+
+
+def _marker(reply: object) -> Marker:
+    if isinstance(reply, list) and len(reply) == 2:
+        return parse_marker(*reply)
+    return Marker("", None)
+
+
+def _info_field(info: object, name: str) -> str:
+    if isinstance(info, bytes):
+        for line in info.decode(errors="replace").splitlines():
+            field, _, value = line.partition(":")
+            if field == name:
+                return value
+    return ""

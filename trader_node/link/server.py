@@ -1,0 +1,88 @@
+"""The shell around ``session``: clients' connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol, cast
+
+from .session import Hub, Session
+
+logger = logging.getLogger("link.server")
+
+#: Commands that may wait per client before its socket is left to fill up.
+_BACKLOG_LIMIT = 1024
+
+
+class Clients(Protocol):
+    """Where connections register."""
+
+    def opened(self, client: Client) -> int:
+        """Take a new client; return its id."""
+
+    def closed(self, client: Client) -> None:
+        """Forget a client."""
+
+
+class Client(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, hub: Hub, clients: Clients) -> None:
+        self._hub = hub
+        self._clients = clients
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._writable = True
+        self.session: Session | None = None
+        self.open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the session."""
+        self._transport = cast(asyncio.Transport, transport)
+        self.open = True
+        self.session = Session(self._hub, self._clients.opened(self), self._transport.write, self._transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes to the session."""
+        assert self.session is not None
+        self.session.receive(data)
+        self.regulate()
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read its replies."""
+        self._writable = False
+        self.regulate()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self._writable = True
+        self.regulate()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the session."""
+        assert self.session is not None
+        self.open = False
+        self.session.disconnected()
+        self._clients.closed(self)
+
+    def regulate(self) -> None:
+        """Read from the client only while its commands can be taken and its replies leave."""
+        if not self.open or self._transport is None or self.session is None:
+            return
+        wanted = self._writable and self.session.backlog < _BACKLOG_LIMIT
+        if wanted and not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        elif not wanted and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def stop_reading(self) -> None:
+        """Take no more commands; for the time when the link drains."""
+        self._writable = False
+        self.regulate()
+
+    def close(self) -> None:
+        """Close after what was written has left."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,342 @@
+"""One client's connection: its commands in, its replies out in order, its transaction state.
+
+A client's reads wait for its own earlier writes and its writes for its own earlier reads, because the two travel on
+different connections to Redis. Nothing is accepted before the link has had its first look at the marker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import hiredis
+
+from . import wire
+from .commands import Kind, StreamIds, Verdict, classify
+from .entries import Form, ReplySink
+from .reads import Read
+
+
+class Hub(Protocol):
+    """What a session needs of the link."""
+
+    #: Databases that the server has: SELECT is checked against it, because inside a transaction it fails too late.
+    databases: int
+    stream_ids: StreamIds
+
+    def may_accept(self) -> bool:
+        """Whether a write may be accepted now; if not, the hub calls ``resume`` later."""
+
+    def wall_clock_ms(self) -> int:
+        """Return Unix time in milliseconds."""
+
+    def submit_write(
+        self,
+        payload: bytes,
+        commands: int,
+        form: Form,
+        *,
+        db: int,
+        end_db: int,
+        certain_replies: tuple[bytes, ...],
+        sink: ReplySink | None,
+    ) -> None:
+        """Accept a write."""
+
+    def submit_read(self, read: Read) -> None:
+        """Take a read."""
+
+
+class Slot:
+    """A reply's place in line."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self) -> None:
+        self.reply: bytes | None = None
+
+
+_QUEUED_REFUSAL = wire.encode_error("EXECABORT Transaction discarded because of previous errors.")
+
+
+class Session:
+    """State of one client connection.
+
+    ``send`` takes bytes for the client; ``close`` ends the connection after them.
+    """
+
+    def __init__(self, hub: Hub, client_id: int, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
+        self._hub = hub
+        self._client_id = client_id
+        self._send = send
+        self._close = close
+        self._reader = hiredis.Reader()
+        self._slots: deque[Slot] = deque()
+        self._backlog: deque[tuple[bytes, ...]] = deque()
+        #: Kind of the requests under way, and how many.
+        self._under_way = Kind.LOCAL
+        self._outstanding = 0
+        self._db = 0
+        self._name = b""
+        self._transaction: list[Verdict] | None = None
+        self._transaction_db = 0
+        self._transaction_refused = False
+        self._gone = False
+        self._closing = False
+        self._corked = False
+
+    @property
+    def backlog(self) -> int:
+        """How many commands wait for earlier ones."""
+        return len(self._backlog)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        self._reader.feed(data)
+        self._corked = True
+        try:
+            while not self._closing and (command := self._reader.gets()) is not False:
+                self._command(command)
+        except hiredis.ProtocolError:
+            self._protocol_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+        finally:
+            self._corked = False
+            self._flush()
+
+    def resume(self) -> None:
+        """Go on with commands that waited until writes may be accepted."""
+        while self._backlog and self._dispatch(self._backlog[0]):
+            self._backlog.popleft()
+
+    def disconnected(self) -> None:
+        """Take note that the client is gone.
+
+        Whole writes that it sent are carried out all the same; an unfinished MULTI is dropped; nobody reads replies.
+        """
+        self._gone = True
+        self._slots.clear()
+        self.resume()
+
+    def _command(self, command: object) -> None:
+        if not isinstance(command, list) or not all(isinstance(argument, bytes) for argument in command):
+            self._protocol_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+            return
+        if not command:
+            return
+        arguments = tuple(command)
+        if self._backlog or not self._dispatch(arguments):
+            self._backlog.append(arguments)
+
+    def _protocol_error(self, text: str) -> None:
+        self._reply(wire.encode_error(text))
+        self._finish()
+
+    def _finish(self) -> None:
+        self._closing = True
+        self._flush()
+
+    # --- one command ---------------------------------------------------------------------------------------------
+
+    def _dispatch(self, arguments: tuple[bytes, ...]) -> bool:
+        """Carry out a command, or return False if it has to wait."""
+        if not self._hub.may_accept():
+            return False
+        verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids)
+        match verdict.kind:
+            case Kind.LOCAL:
+                return self._local(arguments)
+            case Kind.REFUSED:
+                self._transaction_refused = self._transaction is not None
+                self._reply(wire.encode_error(verdict.reason))
+                return True
+        if self._transaction is not None:
+            self._transaction.append(verdict)
+            self._reply(wire.QUEUED)
+            return True
+        payload = wire.encode_command(*verdict.arguments)
+        if verdict.kind is Kind.READ:
+            if not self._turn(Kind.READ):
+                return False
+            repeatable = arguments[0].upper() not in (b"PUBLISH", b"SPUBLISH")
+            self._hub.submit_read(Read(self._db, payload, self._sink(), repeatable))
+            return True
+        if not self._turn(Kind.WRITE):
+            return False
+        self._hub.submit_write(
+            payload,
+            1,
+            Form.SINGLE,
+            db=self._db,
+            end_db=self._db,
+            certain_replies=(verdict.certain_reply,),
+            sink=self._sink(),
+        )
+        return True
+
+    def _turn(self, kind: Kind) -> bool:
+        if self._outstanding and self._under_way is not kind:
+            return False
+        self._under_way = kind
+        return True
+
+    def _sink(self) -> ReplySink:
+        slot = Slot()
+        self._slots.append(slot)
+        self._outstanding += 1
+
+        def deliver(reply: bytes) -> None:
+            slot.reply = reply
+            self._outstanding -= 1
+            self._flush()
+            if self._backlog:
+                self.resume()
+
+        return deliver
+
+    def _reply(self, reply: bytes) -> None:
+        slot = Slot()
+        slot.reply = reply
+        self._slots.append(slot)
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._corked:
+            return
+        slots = self._slots
+        if self._gone:
+            slots.clear()
+            return
+        parts = []
+        while slots and (reply := slots[0].reply) is not None:
+            parts.append(reply)
+            slots.popleft()
+        if parts:
+            self._send(b"".join(parts))
+        if self._closing and not slots:
+            self._close()
+
+    # --- commands that concern the connection --------------------------------------------------------------------
+
+    def _local(self, arguments: tuple[bytes, ...]) -> bool:
+        name = arguments[0].upper()
+        if name == b"EXEC":
+            return self._exec()
+        if self._transaction is not None and name not in (
+            b"MULTI",
+            b"DISCARD",
+            b"SELECT",
+            b"PING",
+            b"RESET",
+            b"QUIT",
+        ):
+            self._transaction_refused = True
+            self._reply(wire.encode_error(f"ERR link: {name.decode()} is not available inside MULTI"))
+            return True
+        self._reply(getattr(self, f"_do_{name.decode().lower()}")(arguments))
+        return True
+
+    def _exec(self) -> bool:
+        if self._transaction is None:
+            self._reply(wire.encode_error("ERR EXEC without MULTI"))
+            return True
+        if not self._transaction_refused and self._transaction and not self._turn(Kind.WRITE):
+            return False
+        queued, self._transaction = self._transaction, None
+        if self._transaction_refused:
+            self._reply(_QUEUED_REFUSAL)
+        elif not queued:
+            self._reply(wire.EMPTY_ARRAY)
+        else:
+            begin_db, self._db = self._db, self._transaction_db
+            self._hub.submit_write(
+                b"".join(wire.encode_command(*verdict.arguments) for verdict in queued),
+                len(queued),
+                Form.TRANSACTION,
+                db=begin_db,
+                end_db=self._transaction_db,
+                certain_replies=tuple(verdict.certain_reply for verdict in queued),
+                sink=self._sink(),
+            )
+        return True
+
+    def _do_multi(self, arguments: tuple[bytes, ...]) -> bytes:
+        if self._transaction is not None:
+            return wire.encode_error("ERR MULTI calls can not be nested")
+        self._transaction, self._transaction_refused, self._transaction_db = [], False, self._db
+        return wire.OK
+
+    def _do_discard(self, arguments: tuple[bytes, ...]) -> bytes:
+        if self._transaction is None:
+            return wire.encode_error("ERR DISCARD without MULTI")
+        self._transaction = None
+        return wire.OK
+
+    def _do_select(self, arguments: tuple[bytes, ...]) -> bytes:
+        if len(arguments) != 2 or not arguments[1].isdigit() or int(arguments[1]) >= self._hub.databases:
+            self._transaction_refused = self._transaction is not None
+            return wire.encode_error("ERR DB index is out of range")
+        if self._transaction is not None:
+            self._transaction_db = int(arguments[1])
+            self._transaction.append(Verdict(Kind.WRITE, (b"SELECT", arguments[1]), wire.OK))
+            return wire.QUEUED
+        self._db = int(arguments[1])
+        return wire.OK
+
+    def _do_ping(self, arguments: tuple[bytes, ...]) -> bytes:
+        if self._transaction is not None:
+            self._transaction.append(Verdict(Kind.READ, arguments))
+            return wire.QUEUED
+        return wire.encode_bulk(arguments[1]) if len(arguments) > 1 else wire.PONG
+
+    def _do_echo(self, arguments: tuple[bytes, ...]) -> bytes:
+        if len(arguments) != 2:
+            return _arity(arguments)
+        return wire.encode_bulk(arguments[1])
+
+    def _do_quit(self, arguments: tuple[bytes, ...]) -> bytes:
+        self._closing = True
+        return wire.OK
+
+    def _do_reset(self, arguments: tuple[bytes, ...]) -> bytes:
+        self._transaction = None
+        self._db = 0
+        self._name = b""
+        return b"+RESET\r\n"
+
+    def _do_unwatch(self, arguments: tuple[bytes, ...]) -> bytes:
+        return wire.OK
+
+    def _do_auth(self, arguments: tuple[bytes, ...]) -> bytes:
+        return wire.encode_error(
+            "ERR AUTH called, but the link asks for no password on its loopback port; that of Redis belongs into the "
+            "link's own connection string"
+        )
+
+    def _do_hello(self, arguments: tuple[bytes, ...]) -> bytes:
+        if len(arguments) > 1 and arguments[1] != b"2":
+            return wire.encode_error("NOPROTO unsupported protocol version: the link speaks RESP2")
+        fields = {b"server": b"redis", b"version": b"7.0.0", b"mode": b"standalone", b"role": b"master"}
+        flat = [wire.encode_bulk(item) for pair in fields.items() for item in pair]
+        flat += [wire.encode_bulk(b"proto"), wire.encode_integer(2)]
+        flat += [wire.encode_bulk(b"id"), wire.encode_integer(self._client_id)]
+        flat += [wire.encode_bulk(b"modules"), wire.EMPTY_ARRAY]
+        return wire.join_array(flat)
+
+    def _do_client(self, arguments: tuple[bytes, ...]) -> bytes:
+        action = arguments[1].upper() if len(arguments) > 1 else b""
+        if action == b"SETNAME" and len(arguments) == 3:
+            self._name = arguments[2]
+        elif action == b"ID":
+            return wire.encode_integer(self._client_id)
+        elif action == b"GETNAME":
+            return wire.encode_bulk(self._name)
+        elif action not in (b"SETINFO", b"NO-EVICT", b"NO-TOUCH"):
+            shown = action[:32].decode(errors="replace")
+            return wire.encode_error(f"ERR link: CLIENT {shown} is not available: connections end at the link")
+        return wire.OK
+
+
+def _arity(arguments: tuple[bytes, ...]) -> bytes:
+    name = arguments[0].decode(errors="replace").lower()
+    return wire.encode_error(f"ERR wrong number of arguments for '{name}' command")

@@ -1,0 +1,265 @@
+"""The shell around ``sequencer`` and ``reads``: connections to the current master, made again for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import cast
+
+from .config import LinkConfig
+from .discovery import Discovery
+from .reads import Reader
+from .sentinels import SentinelWatch
+from .sequencer import Decision, Halt, Ready, Reconnect, Sequencer
+from .url import Address
+
+logger = logging.getLogger("link.upstream")
+
+_COMPLAIN_INTERVAL = 5.0
+#: Seconds without any progress on the read connection before it is made again; a big answer may take long.
+_READ_TIMEOUT_FACTOR = 5.0
+_TICK = 0.05
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP connection to the master; ``ended`` gets the decision that ends it."""
+
+    def __init__(self, receive: Callable[[bytes], Decision | None]) -> None:
+        self._receive = receive
+        self.transport: asyncio.Transport | None = None
+        self.ended: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self.heard_at = time.monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = time.monotonic()
+        if not self.ended.done():
+            decision = self._receive(data)
+            if decision is not None and not isinstance(decision, Ready):
+                self.end(decision)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end(Reconnect(f"connection lost: {exc}" if exc else "connection closed by the server"))
+
+    def end(self, decision: Decision) -> None:
+        """End the connection with a decision; the first one counts."""
+        if not self.ended.done():
+            self.ended.set_result(decision)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes unless the connection has ended."""
+        if data and self.transport is not None and not self.ended.done():
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Drop the connection without waiting for what has not been sent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Upstream:
+    """Keeps the sequencer and the reader connected to whichever node is the master."""
+
+    def __init__(
+        self,
+        config: LinkConfig,
+        sequencer: Sequencer,
+        reader: Reader,
+        discovery: Discovery,
+        watch: SentinelWatch,
+        *,
+        before_send: Callable[[], bool],
+        progressed: Callable[[], None],
+    ) -> None:
+        """``before_send`` puts the journal on disk and tells if that worked; ``progressed`` is called after acks."""
+        self._config = config
+        self._sequencer = sequencer
+        self._reader = reader
+        self._discovery = discovery
+        self._watch = watch
+        self._before_send = before_send
+        self._progressed = progressed
+        self._write: _Connection | None = None
+        self._read: _Connection | None = None
+        self._reads_task: asyncio.Task[None] | None = None
+        self._epoch = -1
+        self._node: Address = ("", 0)
+        self._pump_due = False
+        self._complained_at = 0.0
+        self.current: Address | None = None
+        self.failovers = 0
+        self._last_master: Address | None = None
+
+    def pump(self) -> None:
+        """Send what is due once the current callbacks are done: what arrives together travels together."""
+        if not self._pump_due:
+            self._pump_due = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        now = time.monotonic()
+        if self._write is not None and self._before_send():
+            self._write.write(self._sequencer.next_group(now))
+        self._send_reads(now)
+
+    def _send_reads(self, now: float) -> None:
+        if self._sequencer.caught_up and self._read is not None:
+            self._read.write(self._reader.next_requests(now))
+
+    async def run(self) -> None:
+        """Connect, serve, and connect again, until the sequencer halts."""
+        while True:
+            node = self._pick()
+            if node is None:
+                await self._wait_for_news()
+                continue
+            decision = await self._serve(node)
+            self._sequencer.disconnected()
+            if self.current == node:
+                logger.warning("lost master %s:%d: %s", *node, decision)
+            self.current = None
+            if isinstance(decision, Halt):
+                logger.critical("halted: %s", decision.reason)
+                return
+            self._discovery.connection_failed(node, time.monotonic())
+            self._watch.outage()
+            reconnect = cast(Reconnect, decision)
+            self._complain(node, reconnect)
+            await self._wait_for_news(max(reconnect.delay, 0.01))
+
+    def _pick(self) -> Address | None:
+        candidates = self._discovery.candidates(time.monotonic())
+        return candidates[0] if candidates else None
+
+    async def _wait_for_news(self, seconds: float = _TICK) -> None:
+        self._watch.changed.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._watch.changed.wait(), seconds)
+
+    def _complain(self, node: Address, decision: Reconnect) -> None:
+        now = time.monotonic()
+        if now - self._complained_at > _COMPLAIN_INTERVAL:
+            self._complained_at = now
+            logger.warning(
+                "holding %d writes, no master: %s:%d: %s",
+                self._sequencer.unfinished,
+                *node,
+                decision.reason,
+            )
+
+    # --- one connection ------------------------------------------------------------------------------------------
+
+    async def _serve(self, node: Address) -> Decision:
+        self._epoch = max((view.config_epoch for view in self._discovery.views.values()), default=-1)
+        connection = _Connection(self._received)
+        failure = await self._connect(connection, node)
+        if failure is not None:
+            return failure
+        self._node = node
+        self._write = connection
+        connection.write(self._sequencer.connected(time.monotonic()))
+        try:
+            while not connection.ended.done():
+                await asyncio.wait([connection.ended], timeout=_TICK)
+                self._tend(connection, node)
+            return connection.ended.result()
+        finally:
+            self._write = None
+            connection.abort()
+            if self._reads_task is not None:
+                self._reads_task.cancel()
+                await asyncio.gather(self._reads_task, return_exceptions=True)
+                self._reads_task = None
+
+    async def _connect(self, connection: _Connection, node: Address) -> Reconnect | None:
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(
+                loop.create_connection(lambda: connection, node[0], node[1]), self._config.connect_timeout
+            )
+        except TimeoutError:
+            return Reconnect(f"no connection within {self._config.connect_timeout} s")
+        except OSError as error:
+            return Reconnect(f"no connection: {error.strerror or error}", delay=_TICK)
+        return None
+
+    def _received(self, data: bytes) -> Decision | None:
+        assert self._write is not None
+        was_caught_up = self._sequencer.caught_up
+        answer, decision = self._sequencer.receive(data, time.monotonic())
+        if answer and self._before_send():
+            self._write.write(answer)
+        if isinstance(decision, Ready):
+            self._became_ready(decision)
+        if decision is None or isinstance(decision, Ready):
+            if self._sequencer.caught_up and not was_caught_up:
+                self._start_reads()
+            self._progressed()
+            self._pump()
+        return decision
+
+    def _became_ready(self, ready: Ready) -> None:
+        node = self._node
+        self.current = node
+        if self._last_master not in (None, node):
+            self.failovers += 1
+        self._last_master = node
+        self._discovery.connection_works()
+        if ready.warning:
+            logger.error("master %s:%d: %s", *node, ready.warning)
+        logger.info("master %s:%d holds entries up to %d, replaying %d", *node, ready.marker, ready.replay)
+
+    def _tend(self, connection: _Connection, node: Address) -> None:
+        """Notice a silent master, an idle one that died, and a newer word of the Sentinels."""
+        now = time.monotonic()
+        since = self._sequencer.waiting_since()
+        if since is not None and now - max(since, connection.heard_at) > self._config.response_timeout:
+            connection.end(Reconnect(f"no answer within {self._config.response_timeout} s"))
+            return
+        if now - connection.heard_at > self._config.probe_interval:
+            connection.write(self._sequencer.probe(now))
+        named = self._discovery.named()
+        epoch = max((view.config_epoch for view in self._discovery.views.values()), default=-1)
+        if named not in (None, node) and epoch > self._epoch:
+            connection.end(Reconnect(f"the Sentinels name another master (epoch {epoch})", rediscover=True))
+            return
+        self._pump()
+
+    # --- reads ---------------------------------------------------------------------------------------------------
+
+    def _start_reads(self) -> None:
+        if self._reads_task is None:
+            self._reads_task = asyncio.create_task(self._serve_reads(self._node), name="reads")
+
+    async def _serve_reads(self, node: Address) -> None:
+        while True:
+            connection = _Connection(self._reads_received)
+            failure = await self._connect(connection, node)
+            if failure is None:
+                self._read = connection
+                connection.write(self._reader.connected(time.monotonic()))
+                try:
+                    while not connection.ended.done():
+                        await asyncio.wait([connection.ended], timeout=_TICK)
+                        since = self._reader.waiting_since()
+                        bound = self._config.response_timeout * _READ_TIMEOUT_FACTOR
+                        if since is not None and time.monotonic() - since > bound:
+                            connection.end(Reconnect("reads: no answer"))
+                finally:
+                    self._read = None
+                    self._reader.disconnected()
+                    connection.abort()
+            await asyncio.sleep(_TICK)
+
+    def _reads_received(self, data: bytes) -> Decision | None:
+        now = time.monotonic()
+        decision = self._reader.receive(data, now)
+        if decision is None:
+            self._send_reads(now)
+        return decision
