@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-SECTIONS = ("positions", "orders", "accounts", "strategies")
+SECTIONS = ("positions", "orders", "accounts", "strategies", "index")
 
 
 def differences(left: dict[str, Any], right: dict[str, Any], sections: tuple[str, ...] = SECTIONS) -> list[str]:
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     found = differences(left, right)
     for line in found:
         print(line)
-    counts = ", ".join(f"{len(left.get(section) or {})} {section}" for section in SECTIONS)
+    counts = ", ".join(f"{len(left.get(section) or {})} {section}" for section in SECTIONS[:-1])
     print(f"compared {counts}: {len(found)} differences")
     return 1 if found else 0
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -12,8 +15,12 @@ from nautilus_trader.accounting.factory import AccountFactory
 from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
 from nautilus_trader.adapters.sandbox.execution import SandboxExecutionClient
 from nautilus_trader.adapters.sandbox.factory import SandboxLiveExecClientFactory
+from nautilus_trader.model.identifiers import AccountId
 
 from trader_node.instruments import STARTING_BALANCES, VENUE
+
+#: Where execution clients send account states.
+_ACCOUNT_ENDPOINT = "Portfolio.update_account"
 
 
 class PaperExecutionConfig(SandboxExecutionClientConfig, frozen=True):
@@ -34,14 +41,42 @@ class PaperExecutionConfig(SandboxExecutionClientConfig, frozen=True):
 class PaperExecutionFactory(SandboxLiveExecClientFactory):
     """Creates sandbox execution clients that take up their account where the last process left it."""
 
-    # Nautilus instantiates an importable factory and then reads __name__ of the instance, which only a class has;
-    # it also gives the portfolio only to a factory of exactly this name.
+    # Nautilus instantiates an importable factory and then reads __name__ of the instance, which only a class
+    # has; it also gives the portfolio only to a factory of exactly this name.
     __name__ = "SandboxLiveExecClientFactory"
 
     @staticmethod
-    def create(**kwargs: Any) -> SandboxExecutionClient:
-        """Return a new client; called by Nautilus with the arguments of the sandbox's factory."""
-        return SandboxLiveExecClientFactory.create(**kwargs)
+    def create(
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        config: SandboxExecutionClientConfig,
+        portfolio: Any,
+        msgbus: Any,
+        cache: Any,
+        clock: Any,
+    ) -> SandboxExecutionClient:
+        """Return a new client; called by Nautilus."""
+        # The sandbox announces an account with the starting balances whenever a client is created. If the cache has
+        # loaded the account, that announcement must not reach the portfolio, which would take it for the truth.
+        loaded = cache.account(AccountId(f"{config.venue}-001")) is not None
+        with _muted(msgbus, _ACCOUNT_ENDPOINT, portfolio.update_account) if loaded else nullcontext():
+            return SandboxLiveExecClientFactory.create(loop, name, config, portfolio, msgbus, cache, clock)
+
+
+@contextmanager
+def _muted(msgbus: Any, endpoint: str, handler: Callable[[Any], None]) -> Iterator[None]:
+    """Let messages to an endpoint of the bus go nowhere for a while."""
+
+    def ignore(_message: Any) -> None:
+        pass
+
+    msgbus.deregister(endpoint, handler)
+    msgbus.register(endpoint, ignore)
+    try:
+        yield
+    finally:
+        msgbus.deregister(endpoint, ignore)
+        msgbus.register(endpoint, handler)
 
 
 def keep_account(venue: str) -> None:

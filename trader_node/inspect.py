@@ -29,10 +29,10 @@ from redis.exceptions import RedisError
 
 from trader_node.redis_access import RedisAccessError, find_master, open_server
 from trader_node.settings import Settings, SettingsError
-from trader_node.snapshot import Record, trader_record
+from trader_node.snapshot import Record, event_record, trader_record
 
+# Without index:order_ids, the client order ids that have a venue order id: a node has no such set in memory.
 _SETS = (
-    "order_ids",
     "orders",
     "orders_open",
     "orders_closed",
@@ -72,7 +72,7 @@ class TraderKeys:
         self._serializer = MsgSpecSerializer(encoding=codec, timestamps_as_str=True)
 
     def record(self) -> Record:
-        """Return the whole trader, with ``index`` and ``events_of`` nothing left out.
+        """Return the whole trader, and ``index`` with the index sets and hashes.
 
         Raises
         ------
@@ -112,13 +112,14 @@ class TraderKeys:
             self._apply(order, rest, name)
             yield order
 
-    def accounts(self) -> Iterator[Account]:
-        """Rebuild all accounts from their states."""
+    def accounts(self) -> Iterator[tuple[Account, list[Record]]]:
+        """Rebuild all accounts from their states, and return the states too."""
         for name, events in self._lists("accounts"):
             first, *rest = (self._decode(name, data) for data in events)
+            states = [event_record(event) for event in (first, *rest)]
             account = AccountFactory.create(first)
             self._apply(account, rest, name)
-            yield account
+            yield account, states
 
     def strategies(self) -> dict[str, dict[str, Any]]:
         """Return the saved states of all strategies."""

@@ -19,6 +19,9 @@ from trader_node.quotes import QuoteModel
 VENUE = "PAPER"
 #: Cash of a new paper account, per currency; losses of months at 20 orders/s do not exhaust it.
 STARTING_BALANCES = ("10_000_000 USDT", "10_000_000 USD")
+# In a live node the sandbox fills a market order only up to the size of the best quote and leaves the rest open for
+# ever. So the market is always deeper than the largest order of the example strategy.
+_LEAST_DEPTH_LOTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ def _paper(
         half_life=3600.0,
         spread_ticks=spread_ticks,
         lot=float(lot),
+        least_depth_lots=_LEAST_DEPTH_LOTS,
         depth_lots=depth_lots,
     )
     base, quote = currencies

@@ -32,8 +32,10 @@ class QuoteModel:
         Usual spread in ticks, at least 1.
     lot
         Size step; sizes at the best price are whole multiples of it.
+    least_depth_lots
+        Smallest size at the best price, in lots.
     depth_lots
-        Mean size at the best price, in lots.
+        Mean size at the best price above the smallest, in lots.
 
     """
 
@@ -43,6 +45,7 @@ class QuoteModel:
     half_life: float
     spread_ticks: int
     lot: float
+    least_depth_lots: int
     depth_lots: int
 
 
@@ -97,4 +100,4 @@ class QuoteStream:
         return usual if self._random.random() < 0.8 else usual + self._random.randint(1, 2 * usual)
 
     def _depth(self) -> int:
-        return max(1, round(self._random.expovariate(1 / self._model.depth_lots)))
+        return self._model.least_depth_lots + round(self._random.expovariate(1 / self._model.depth_lots))

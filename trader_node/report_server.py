@@ -21,6 +21,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from trader_node.account_ledger import AccountLedger
 from trader_node.monitor import Monitor
 from trader_node.snapshot import Record, trader_record
 
@@ -59,6 +60,7 @@ class ReportServer:
     ) -> None:
         self._node = node
         self._monitor = monitor
+        self._ledger = AccountLedger(node)
         self._path = path
         self._redis_address = redis_address
         self._buffer_secs = buffer_interval_ms / 1000
@@ -118,8 +120,38 @@ class ReportServer:
         cache = self._node.kernel.cache
         strategies = {str(s.id): s.on_save() for s in self._node.trader.strategies()}
         return self._head() | trader_record(
-            str(self._node.trader_id), cache.positions(), cache.orders(), cache.accounts(), strategies
-        )
+            str(self._node.trader_id),
+            cache.positions(),
+            cache.orders(),
+            ((account, self._ledger.events(account)) for account in cache.accounts()),
+            strategies,
+        ) | {"index": self._index()}
+
+    def _index(self) -> Record:
+        """Return Nautilus' index of ids, named as in Redis."""
+        cache = self._node.kernel.cache
+        sets = {
+            "orders": cache.client_order_ids(),
+            "orders_open": cache.client_order_ids_open(),
+            "orders_closed": cache.client_order_ids_closed(),
+            "orders_inflight": cache.client_order_ids_inflight(),
+            "orders_emulated": cache.client_order_ids_emulated(),
+            "positions": cache.position_ids(),
+            "positions_open": cache.position_open_ids(),
+            "positions_closed": cache.position_closed_ids(),
+        }
+        return {name: sorted(str(item) for item in ids) for name, ids in sets.items()} | {
+            "order_position": {
+                str(order_id): str(position_id)
+                for order_id in cache.client_order_ids()
+                if (position_id := cache.position_id(order_id)) is not None
+            },
+            "order_client": {
+                str(order_id): str(client_id)
+                for order_id in cache.client_order_ids()
+                if (client_id := cache.client_id(order_id)) is not None
+            },
+        }
 
     def _head(self) -> Record:
         beat = self._monitor.heartbeat

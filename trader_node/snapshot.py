@@ -44,8 +44,11 @@ def order_record(order: Order) -> Record:
     return record
 
 
-def account_record(account: Account) -> Record:
-    """Return an account with its balances and all its states."""
+def account_record(account: Account, events: list[Record]) -> Record:
+    """Return an account with its balances and the given states.
+
+    The states are given because Nautilus changes those of a live account in place after they were written.
+    """
     return {
         "account_id": str(account.id),
         "type": account.type.name,
@@ -54,7 +57,7 @@ def account_record(account: Account) -> Record:
             currency.code: {"total": str(balance.total), "locked": str(balance.locked), "free": str(balance.free)}
             for currency, balance in sorted(account.balances().items(), key=lambda item: item[0].code)
         },
-        "events": [event_record(event) for event in account.events],
+        "events": events,
     }
 
 
@@ -76,10 +79,10 @@ def trader_record(
     trader_id: str,
     positions: Iterable[Position],
     orders: Iterable[Order],
-    accounts: Iterable[Account],
+    accounts: Iterable[tuple[Account, list[Record]]],
     strategies: Mapping[str, Mapping[str, Any]],
 ) -> Record:
-    """Return the record of a whole trader.
+    """Return the record of a whole trader; each account comes with its states.
 
     Returns
     -------
@@ -91,6 +94,6 @@ def trader_record(
         "trader_id": trader_id,
         "positions": {str(p.id): position_record(p) for p in positions},
         "orders": {str(o.client_order_id): order_record(o) for o in orders},
-        "accounts": {str(a.id): account_record(a) for a in accounts},
+        "accounts": {str(a.id): account_record(a, events) for a, events in accounts},
         "strategies": {name: state_record(state) for name, state in strategies.items()},
     }
