@@ -55,7 +55,15 @@ _PUBSUB = "subscriptions do not go through the link; subscribe at the Redis node
 _RANDOM = "its effect is random or depends on the time it runs, so a replay would differ"
 _SCRIPT = "a script's effect may differ when it is replayed; use MULTI and EXEC"
 _ADMIN = "it administers a node, and nodes change roles; send it to the node itself"
+_UNKNOWN = "it is unknown, so the link cannot tell whether it writes"
 _REASONS: dict[bytes, str] = {
+    **dict.fromkeys(
+        b"""
+        ACL ASKING BGREWRITEAOF BGSAVE CLUSTER CONFIG DEBUG FAILOVER LATENCY MIGRATE MODULE MONITOR PFDEBUG
+        PFSELFTEST PSYNC READONLY READWRITE REPLCONF REPLICAOF RESTORE-ASKING SAVE SHUTDOWN SLAVEOF SLOWLOG SYNC
+        """.split(),
+        _ADMIN,
+    ),
     **dict.fromkeys(b"BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN".split(), _BLOCKING),
     **dict.fromkeys(b"SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE".split(), _PUBSUB),
     **dict.fromkeys(b"SPOP XCLAIM XAUTOCLAIM".split(), _RANDOM),
@@ -118,7 +126,7 @@ def classify(arguments: tuple[bytes, ...], now_ms: int, stream_ids: StreamIds) -
         return Verdict(Kind.LOCAL, arguments)
     if name == b"CONFIG" and len(arguments) > 1 and arguments[1].upper() == b"GET":
         return Verdict(Kind.READ, arguments)
-    return _refused(name, _REASONS.get(name, _ADMIN))
+    return _refused(name, _REASONS.get(name, _UNKNOWN))
 
 
 #: Writes that cannot fail once they are applied and have one possible reply.

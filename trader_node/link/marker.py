@@ -102,7 +102,7 @@ def _own(seq: int, situation: Situation, journal: Journal) -> TakeOver | Refusal
                 seq,
                 skip=True,
                 warning=f"the data set is {lost} entries ahead of the journal, which lost its tail when its host crashed; "
-                "they are in Redis, but cannot be replayed if Redis loses them",
+                "they are in Redis but cannot be replayed if it loses them",
             )
         return Refusal(
             f"the marker says entry {seq}, but only {journal.last_seq} were ever accepted: another writer uses this "

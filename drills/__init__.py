@@ -1,0 +1,1 @@
+"""Faults, traffic and the proof of what survived them; used by the tests and by the drills."""

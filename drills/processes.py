@@ -1,0 +1,223 @@
+"""A master, two replicas and three Sentinels as plain processes on loopback: the smallest real stack to break."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+
+MASTER_NAME = "mymaster"
+_HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((_HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Process:
+    """A server process that can be killed, frozen, thawed and started again on its data."""
+
+    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+        self._arguments = arguments
+        self.log = log
+        self._environment = environment
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running process."""
+        assert self._popen is not None
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._popen is not None and self._popen.poll() is None
+
+    def start(self) -> None:
+        """Start the process; its output is appended to the log."""
+        with self.log.open("ab") as log:
+            environment = {**os.environ, **(self._environment or {})}
+            self._popen = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=environment)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill at once, frozen or not, and wait until it is gone."""
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.kill()
+            self._popen.wait()
+
+    def terminate(self, seconds: float = 15.0) -> int:
+        """Ask to end and return the exit status."""
+        assert self._popen is not None
+        self._popen.terminate()
+        return self._popen.wait(seconds)
+
+
+class Cluster:
+    """Three Redis nodes and three Sentinels; nodes are named by their port."""
+
+    def __init__(self, folder: Path, *, down_after_ms: int = 500, min_replicas: int = 0) -> None:
+        self.folder = folder
+        ports = free_ports(6)
+        self.node_ports, self.sentinel_ports = ports[:3], ports[3:]
+        self._down_after_ms = down_after_ms
+        self._min_replicas = min_replicas
+        self.nodes = {port: self._node(port) for port in self.node_ports}
+        self.sentinels = {port: self._sentinel(port) for port in self.sentinel_ports}
+
+    @property
+    def url(self) -> str:
+        """The connection string of the cluster."""
+        hosts = ",".join(f"{_HOST}:{port}" for port in self.sentinel_ports)
+        return f"sentinel://{hosts}/{MASTER_NAME}"
+
+    def start(self) -> None:
+        """Start everything and wait until the replicas are in sync and every Sentinel knows all the others."""
+        for process in self.nodes.values():
+            process.start()
+        for port in self.node_ports[1:]:
+            _until(lambda port=port: self.client(port).replicaof(_HOST, self.node_ports[0]))
+        for process in self.sentinels.values():
+            process.start()
+        _until(lambda: all(self._sentinel_ready(port) for port in self.sentinel_ports), seconds=30)
+
+    def stop(self) -> None:
+        """Kill everything."""
+        for process in [*self.nodes.values(), *self.sentinels.values()]:
+            process.kill()
+
+    def client(self, port: int, timeout: float = 2.0) -> Redis:
+        """Return a client of one node."""
+        return Redis(
+            _HOST, port, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=True, protocol=2
+        )
+
+    def master(self) -> int:
+        """Return the port of the master that most Sentinels name."""
+        answers: list[int] = []
+        for port in self.sentinel_ports:
+            try:
+                answers.append(int(sentinel_master(self.client(port, 0.5))["port"]))
+            except (RedisError, OSError):
+                continue
+        if not answers:
+            raise RuntimeError("no Sentinel answers")
+        return max(set(answers), key=answers.count)
+
+    def wait_for_other_master(self, old: int, seconds: float = 30.0) -> int:
+        """Wait until the Sentinels name another master than ``old`` and it takes writes; return its port."""
+
+        def promoted() -> bool:
+            port = self.master()
+            return port != old and self.client(port, 0.5).role()[0] == "master"
+
+        _until(promoted, seconds)
+        return self.master()
+
+    def wait_until_whole(self, seconds: float = 40.0) -> None:
+        """Wait until there is one master again and two replicas in sync with it."""
+
+        def whole() -> bool:
+            info = self.client(self.master(), 0.5).info("replication")
+            return (
+                info["role"] == "master"
+                and sum(info.get(f"slave{index}", {}).get("state") == "online" for index in range(3)) == 2
+            )
+
+        _until(whole, seconds)
+
+    def _node(self, port: int) -> Process:
+        folder = self.folder / f"node-{port}"
+        folder.mkdir(parents=True)
+        options: dict[str, Any] = {
+            "port": port,
+            "bind": _HOST,
+            "dir": folder,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "repl-diskless-sync-delay": 0,
+            "repl-ping-replica-period": 1,
+            "min-replicas-to-write": self._min_replicas,
+            "min-replicas-max-lag": 2,
+            "protected-mode": "no",
+        }
+        arguments = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+        return Process(arguments, folder / "log")
+
+    def _sentinel(self, port: int) -> Process:
+        folder = self.folder / f"sentinel-{port}"
+        folder.mkdir(parents=True)
+        config = folder / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind {_HOST}\ndir {folder}\nprotected-mode no\n"
+            f"sentinel monitor {MASTER_NAME} {_HOST} {self.node_ports[0]} 2\n"
+            f"sentinel down-after-milliseconds {MASTER_NAME} {self._down_after_ms}\n"
+            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+        )
+        return Process(["redis-server", str(config), "--sentinel"], folder / "log")
+
+    def _sentinel_ready(self, port: int) -> bool:
+        client = self.client(port)
+        master = sentinel_master(client)
+        client.execute_command("SENTINEL", "DEBUG", "info-period", "1000")
+        replicas = sentinel_replicas(client)
+        return (
+            int(master["num-other-sentinels"]) == 2
+            and len(replicas) == 2
+            and all(replica["master-link-status"] == "ok" for replica in replicas)
+        )
+
+
+def sentinel_master(client: Redis) -> dict[str, str]:
+    """Return a Sentinel's state of the master.
+
+    Asked as two words: the method of redis-py 6.4 fails on its own arguments.
+    """
+    flat = client.execute_command("SENTINEL", "MASTER", MASTER_NAME)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def sentinel_replicas(client: Redis) -> list[dict[str, str]]:
+    """Return a Sentinel's state of the replicas."""
+    replicas = client.execute_command("SENTINEL", "REPLICAS", MASTER_NAME)
+    return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replicas]
+
+
+def _until(condition: Any, seconds: float = 20.0) -> None:
+    """Wait until ``condition()`` is true and raises no error of Redis; ``tenacity.RetryError`` after ``seconds``."""
+    retry(
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(0.05),
+        retry=retry_if_exception_type((RedisError, OSError, RuntimeError, KeyError))
+        | retry_if_result(lambda ok: not ok),
+    )(condition)()
+
+
+def freeze(process: Process) -> None:
+    """Stop a process without ending it: it keeps its connections and answers nothing."""
+    process.signal(signal.SIGSTOP)
+
+
+def thaw(process: Process) -> None:
+    """Let a frozen process go on."""
+    process.signal(signal.SIGCONT)
