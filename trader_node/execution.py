@@ -45,8 +45,9 @@ class PaperExecutionFactory(SandboxLiveExecClientFactory):
     # has; it also gives the portfolio only to a factory of exactly this name.
     __name__ = "SandboxLiveExecClientFactory"
 
+    # The sandbox's own signature widens that of its base too.
     @staticmethod
-    def create(
+    def create(  # type: ignore[override]
         loop: asyncio.AbstractEventLoop,
         name: str,
         config: SandboxExecutionClientConfig,

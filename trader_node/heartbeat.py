@@ -38,12 +38,14 @@ class Heartbeat:
         1 for the paper market, which must always have quotes, 0 for a user's own node.
     expect_fills
         1 if the node is set to trade all the time and is not paused.
+    fills_since
+        Since when ``expect_fills`` is 1, whole seconds of UNIX time.
     paused
         1 while new orders are held back on request.
     quotes, fills
         Since the start of the process.
     last_quote, last_fill
-        When the last one came, whole seconds of UNIX time; the start of trading if there was none yet.
+        When the last one came, whole seconds of UNIX time; 0 if there was none yet. Quotes count from RUNNING on.
     orders, positions_open
         In the cache now.
     pid
@@ -56,6 +58,7 @@ class Heartbeat:
     since: int = 0
     paper: int = 0
     expect_fills: int = 0
+    fills_since: int = 0
     paused: int = 0
     quotes: int = 0
     fills: int = 0

@@ -159,7 +159,9 @@ class TraderKeys:
 
     def _strings(self, collection: str) -> Iterator[tuple[str, bytes]]:
         for names in _batches(self._names(collection)):
-            values = self._redis.mget([f"{self._prefix}{collection}:{name}" for name in names])
+            pipeline = self._redis.pipeline(transaction=False)
+            pipeline.mget([f"{self._prefix}{collection}:{name}" for name in names])
+            (values,) = pipeline.execute()
             yield from ((name, value) for name, value in zip(names, values, strict=True) if value is not None)
 
     def _decode(self, name: str, data: bytes) -> Any:

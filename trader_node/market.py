@@ -104,7 +104,8 @@ class PaperMarketClient(LiveMarketDataClient):
             return
         for spec in self._specs:
             if spec.id == name:
-                self._quoting[name] = self.create_task(self._quote(spec), log_msg=f"quotes of {name}")
+                # Not Nautilus' create_task, which would log a warning for each at the ordinary end.
+                self._quoting[name] = self._loop.create_task(self._quote(spec), name=f"quotes of {name}")
                 return
         self._log.error(f"Not on the paper market: {name}; it has {', '.join(self._instruments)}")
 
@@ -157,10 +158,19 @@ class PaperMarketFactory(LiveDataClientFactory):
     def create(
         loop: asyncio.AbstractEventLoop,
         name: str,
-        config: PaperMarketConfig,
+        config: LiveDataClientConfig,
         msgbus: Any,
         cache: Any,
         clock: Any,
     ) -> PaperMarketClient:
-        """Return a new client; called by Nautilus."""
+        """Return a new client; called by Nautilus with what the configuration names.
+
+        Raises
+        ------
+        TypeError
+            If the configuration is not a :class:`PaperMarketConfig`.
+
+        """
+        if not isinstance(config, PaperMarketConfig):
+            raise TypeError(f"the paper market takes a PaperMarketConfig, not a {type(config).__name__}")
         return PaperMarketClient(loop, name, config, msgbus, cache, clock)

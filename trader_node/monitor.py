@@ -79,15 +79,18 @@ class Monitor:
         if beat.state is NodeState.STARTING and self._node.trader.is_running:
             beat.enter(NodeState.RUNNING)
             beat.last_quote = beat.last_quote or beat.since
-            beat.last_fill = beat.last_fill or beat.since
         elif beat.state is NodeState.RUNNING and not self._node.trader.is_running:
             beat.enter(NodeState.STOPPING)
         beat.orders = cache.orders_total_count()
         beat.positions_open = cache.positions_open_count()
         strategies = self.pausable()
         beat.paused = int(any(s.paused for s in strategies))
+        # At lower rates than one order per second a gap of some seconds is ordinary.
         rates = [getattr(s.config, "orders_per_second", 0) for s in strategies]
-        beat.expect_fills = int(bool(beat.paper) and not beat.paused and max(rates, default=0) > 0)
+        expect = int(bool(beat.paper) and not beat.paused and max(rates, default=0) >= 1)
+        if expect and not beat.expect_fills:
+            beat.fills_since = int(time.time())
+        beat.expect_fills = expect
 
     def _log_progress(self) -> None:
         beat = self.heartbeat

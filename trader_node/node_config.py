@@ -209,7 +209,10 @@ def _sandbox_venues(config: TradingNodeConfig) -> tuple[str, ...]:
     venues = []
     for name, client in config.exec_clients.items():
         try:
-            built = client.create() if isinstance(client, ImportableConfig) else client
+            built: Any = client
+            if isinstance(client, ImportableConfig):
+                # Nautilus' own method has no annotations.
+                built = client.create()  # type: ignore[no-untyped-call]
         except (ImportError, AttributeError, AssertionError, msgspec.DecodeError, ValueError) as error:
             raise SettingsError(f"TRADER_CONFIG: execution client {name!r} cannot be configured: {error}") from None
         if isinstance(built, SandboxExecutionClientConfig):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from redis import Redis
@@ -12,7 +13,8 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from trader_node.link.url import Address, RedisTarget
 
-TIMEOUT_SECS = 1.0
+TIMEOUT_SECS = 0.8
+ASK_ALL_SECS = 1.2
 
 
 class RedisAccessError(RuntimeError):
@@ -35,7 +37,9 @@ def client(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS,
 
     """
     host, port = address
-    options: dict[str, Any] = {} if sentinel else {"db": target.db, "username": target.username, "password": target.password}
+    options: dict[str, Any] = {}
+    if not sentinel:
+        options = {"db": target.db, "username": target.username, "password": target.password}
     return Redis(
         host=host,
         port=port,
@@ -46,20 +50,33 @@ def client(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS,
     )
 
 
-def ask_all[T](addresses: Sequence[Address], ask: Callable[[Address], T]) -> list[T | Exception]:
+def ask_all[T](
+    addresses: Sequence[Address], ask: Callable[[Address], T], timeout: float = ASK_ALL_SECS
+) -> list[T | Exception]:
     """Ask all servers at once and return an answer or the error of each, in the order of the addresses.
 
-    At once, so that the slowest bounds the whole and not their sum.
+    At once, so that the slowest bounds the whole and not their sum; and within ``timeout`` seconds whatever happens: a
+    lookup of the name of a container that is down can take 20 s, which no socket timeout covers.
     """
+    answers: list[T | Exception] = [TimeoutError(f"no answer within {timeout:g} s") for _ in addresses]
 
-    def guarded(address: Address) -> T | Exception:
+    def run(index: int, address: Address) -> None:
         try:
-            return ask(address)
+            answers[index] = ask(address)
         except (RedisError, OSError) as error:
-            return error
+            answers[index] = error
 
-    with ThreadPoolExecutor(max_workers=max(1, len(addresses))) as pool:
-        return list(pool.map(guarded, addresses))
+    # Daemon threads, because a thread pool would wait for the slow ones at exit.
+    threads = [
+        threading.Thread(target=run, args=(index, address), daemon=True)
+        for index, address in enumerate(addresses)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return list(answers)
 
 
 def find_master(target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Address:

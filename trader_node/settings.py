@@ -17,7 +17,7 @@ from trader_node.link.url import RedisTarget, RedisUrlError, parse_redis_url
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
 DEFAULT_TRADER_ID = "TRADER-001"
 DEFAULT_INSTRUMENTS = "BTCUSDT-PERP.PAPER,ETHUSDT-PERP.PAPER,SOLUSDT-PERP.PAPER,EURUSD.PAPER"
-LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -62,7 +62,7 @@ class Settings:
     message_bus_database
         Also publish the message bus to Redis streams (``MESSAGE_BUS_DATABASE``).
     log_level
-        One of TRACE, DEBUG, INFO, WARNING, ERROR (``LOG_LEVEL``).
+        One of DEBUG, INFO, WARNING, ERROR (``LOG_LEVEL``).
     link_host, link_port
         Loopback address at which the link serves the node (``LINK_LISTEN``).
     journal_dir

@@ -163,7 +163,8 @@ class HedgedBook(Strategy):
         ]
 
     def _lots(self, instrument_id: InstrumentId, quantity: Any) -> int:
-        return round(quantity.as_double() / self.cache.instrument(instrument_id).lot_size.as_double())
+        lot: float = self.cache.instrument(instrument_id).lot_size.as_double()
+        return round(float(quantity.as_double()) / lot)
 
     def _submit(self, decision: Decision) -> None:
         instrument_id = InstrumentId.from_str(decision.instrument_id)

@@ -1,0 +1,221 @@
+"""Gathers the state of the whole stack, bounded in time whatever is down; :mod:`trader_node.status` shows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.request
+from typing import Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from trader_node.heartbeat import NodeState, read_heartbeat
+from trader_node.link.url import Address, RedisTarget
+from trader_node.redis_access import ask_all, client
+from trader_node.settings import Settings
+
+Survey = dict[str, Any]
+
+_DEFAULT_LINK_HTTP = "127.0.0.1:9125"
+_STALE_SECS = 5
+_SETS = ("positions", "positions_open", "orders", "orders_open")
+
+
+def survey(settings: Settings) -> Survey:
+    """Return the state of Sentinels, Redis nodes, stored trader, node and link.
+
+    Takes less than 3 s also if everything is down. What is wrong is told in ``problems``, one line each.
+    """
+    problems: list[str] = []
+    target = settings.redis
+    sentinels = _sentinels(target, problems) if target.sentinel else None
+    master, replicas = (target.hosts[0], []) if sentinels is None else (sentinels.pop("_master"), sentinels.pop("_replicas"))
+    nodes = _nodes(master, replicas, target, problems)
+    return {
+        "target": str(target),
+        "master": None if master is None else show(master),
+        "sentinels": sentinels,
+        "nodes": nodes,
+        "stored": _stored(master, settings, nodes),
+        "node": _node(settings, problems),
+        "link": _link(problems),
+        "problems": problems,
+    }
+
+
+def show(address: Address) -> str:
+    """Return ``host:port``."""
+    return f"{address[0]}:{address[1]}"
+
+
+def _sentinels(target: RedisTarget, problems: list[str]) -> Survey:
+    name = target.master_name
+
+    def ask(address: Address) -> Survey:
+        with client(address, target, sentinel=True) as sentinel:
+            try:
+                master = _pairs(sentinel.execute_command("SENTINEL", "MASTER", name))
+            except ResponseError as error:
+                return {"error": str(error)}
+            replicas = [_pairs(row) for row in sentinel.execute_command("SENTINEL", "REPLICAS", name)]
+            try:
+                quorum = _text(sentinel.execute_command("SENTINEL", "CKQUORUM", name))
+            except ResponseError as error:
+                quorum = str(error)
+        return {"master": master, "replicas": replicas, "quorum": quorum}
+
+    rows: list[Survey] = []
+    views: list[Survey] = []
+    for address, answer in zip(target.hosts, ask_all(target.hosts, ask), strict=True):
+        row: Survey = {"address": show(address)}
+        if isinstance(answer, Exception):
+            row["error"] = _reason(answer)
+        elif "error" in answer:
+            row["error"] = f"does not know {name!r}: {answer['error']}"
+        else:
+            views.append(answer)
+            row |= {
+                "master": f"{answer['master']['ip']}:{answer['master']['port']}",
+                "config_epoch": int(answer["master"].get("config-epoch", 0)),
+                "flags": answer["master"]["flags"],
+                "quorum": answer["quorum"],
+            }
+        if "error" in row:
+            problems.append(f"Sentinel {row['address']}: {row['error']}")
+        rows.append(row)
+    can_fail_over = sum(view["quorum"].startswith("OK") for view in views)
+    if can_fail_over < len(target.hosts) // 2 + 1:
+        problems.append(f"no failover possible: only {can_fail_over} of {len(target.hosts)} Sentinels see a quorum")
+    if not views:
+        return {"members": rows, "quorum_ok": 0, "_master": None, "_replicas": []}
+    # After a failover the highest epoch is the newest truth, also if one Sentinel has not heard of it yet.
+    newest = max(views, key=lambda view: int(view["master"].get("config-epoch", 0)))
+    if len({(view["master"]["ip"], view["master"]["port"]) for view in views}) > 1:
+        problems.append("the Sentinels name different masters: a failover is going on")
+    return {
+        "members": rows,
+        "quorum_ok": can_fail_over,
+        "_master": (newest["master"]["ip"], int(newest["master"]["port"])),
+        "_replicas": [(row["ip"], int(row["port"])) for row in newest["replicas"]],
+    }
+
+
+def _nodes(
+    master: Address | None, replicas: list[Address], target: RedisTarget, problems: list[str]
+) -> list[Survey]:
+    if master is None:
+        problems.append("the master is unknown: no Sentinel tells")
+        return []
+    addresses = [master, *(address for address in replicas if address != master)]
+
+    def ask(address: Address) -> dict[str, Any]:
+        with client(address, target) as redis:
+            answer: dict[str, Any] = redis.info("replication")  # type: ignore[assignment] - a synchronous client
+        return answer
+
+    answers = ask_all(addresses, ask)
+    head = answers[0]
+    head_offset = None if isinstance(head, Exception) else int(head["master_repl_offset"])
+    return [
+        _node_row(address, answer, address == master, head_offset, problems)
+        for address, answer in zip(addresses, answers, strict=True)
+    ]
+
+
+def _node_row(
+    address: Address,
+    answer: dict[str, Any] | Exception,
+    is_master: bool,
+    head_offset: int | None,
+    problems: list[str],
+) -> Survey:
+    expected = "master" if is_master else "replica"
+    row: Survey = {"address": show(address), "expected": expected}
+    if isinstance(answer, Exception):
+        problems.append(f"{expected} {row['address']}: {_reason(answer)}")
+        return row | {"error": _reason(answer)}
+    row["role"] = "replica" if answer["role"] == "slave" else answer["role"]
+    if row["role"] != expected:
+        problems.append(f"{row['address']} is a {row['role']}, the Sentinels take it for a {expected}")
+    if row["role"] == "master":
+        return row | {"offset": int(answer["master_repl_offset"]), "replicas": int(answer["connected_slaves"])}
+    # A replica's own count; master_repl_offset is what it passes on to its own replicas.
+    row["offset"] = int(answer.get("slave_repl_offset", 0))
+    row["link"] = answer.get("master_link_status", "unknown")
+    row["last_io_seconds"] = int(answer.get("master_last_io_seconds_ago", -1))
+    if head_offset is not None:
+        # The two were asked at different moments: a negative difference only means that the replica was asked later.
+        row["lag_bytes"] = max(0, head_offset - row["offset"])
+    if row["link"] != "up":
+        problems.append(f"replica {row['address']}: link to its master is {row['link']}")
+    return row
+
+
+def _stored(master: Address | None, settings: Settings, nodes: list[Survey]) -> Survey | None:
+    if master is None or not nodes or "error" in nodes[0]:
+        return None
+    prefix = f"trader-{settings.trader_id}:"
+
+    def ask(address: Address) -> Survey:
+        with client(address, settings.redis) as redis:
+            pipeline = redis.pipeline(transaction=False)
+            for name in _SETS:
+                pipeline.scard(f"{prefix}index:{name}")
+            counts = pipeline.execute()
+        return dict(zip(_SETS, counts, strict=True))
+
+    (answer,) = ask_all([master], ask)
+    return None if isinstance(answer, Exception) else {"trader_id": settings.trader_id} | answer
+
+
+def _node(settings: Settings, problems: list[str]) -> Survey | None:
+    beat = read_heartbeat(settings.heartbeat_path)
+    if beat is None:
+        return None  # asked from outside the trader's container, or never started
+    age = int(time.time()) - beat.time
+    if age > _STALE_SECS:
+        problems.append(f"node: last heartbeat {age} s ago, it hangs or is gone")
+    elif beat.state is not NodeState.RUNNING:
+        problems.append(f"node: {beat.state}")
+    return {
+        "state": str(beat.state),
+        "heartbeat_age_seconds": age,
+        "paused": bool(beat.paused),
+        "positions_open": beat.positions_open,
+        "orders": beat.orders,
+        "fills": beat.fills,
+        "quotes": beat.quotes,
+        "pid": beat.pid,
+    }
+
+
+def _link(problems: list[str]) -> Survey | None:
+    address = os.environ.get("LINK_HTTP") or _DEFAULT_LINK_HTTP
+    try:
+        with urllib.request.urlopen(f"http://{address}/status", timeout=0.5) as response:  # noqa: S310 - loopback
+            answer = json.load(response)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(answer, dict):
+        return None
+    if not answer.get("healthy", True):
+        problems.append(f"link: {answer.get('reason') or answer.get('state')}")
+    return answer
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RedisError | OSError):
+        return str(error) or type(error).__name__
+    return repr(error)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _pairs(row: Any) -> dict[str, str]:
+    """Return a Sentinel's flat list of names and values, or redis-py's parsed form of it, as a dict of text."""
+    if isinstance(row, dict):
+        return {_text(key): _text(value) for key, value in row.items()}
+    return {_text(key): _text(value) for key, value in zip(row[::2], row[1::2], strict=True)}
