@@ -10,18 +10,20 @@ ask() { # ask <ip:port> [command...]; without a command, commands come from stdi
     timeout 1 redis-cli -h "${address%:*}" -p "${address##*:}" "$@" 2>/dev/null
 }
 
-# Prints "<config-epoch> <ip>:<port>" as one Sentinel sees the master; nothing if it does not answer.
+# Prints "<config-epoch> <ip>:<port> <up|down|failover>" as one Sentinel sees the master; nothing if it does not answer.
 sentinel_view() {
     printf 'SENTINEL GET-MASTER-ADDR-BY-NAME %s\nSENTINEL MASTER %s\n' "$MASTER_NAME" "$MASTER_NAME" |
         ask "$1" |
         awk 'NR == 1 { ip = $0 }
              NR == 2 { port = $0 }
              field == "config-epoch" { epoch = $0 }
+             field == "flags" { state = /failover_in_progress/ ? "failover" : /_down/ ? "down" : "up" }
              { field = $0 }
-             END { if (ip != "" && port ~ /^[0-9]+$/ && epoch != "") print epoch, ip ":" port }'
+             END { if (ip != "" && port ~ /^[0-9]+$/ && epoch != "") print epoch, ip ":" port, state }'
 }
 
-# Prints "<ip>:<port>" of the master once a majority of the Sentinels has answered; nothing otherwise.
+# Prints "<ip>:<port> <state>" of the master once a majority of the Sentinels has answered; nothing otherwise. The state
+# is the worst that any of them reports.
 #
 # Among the answers the highest config-epoch wins. Each epoch was granted by a majority's vote, so the Sentinel that
 # already shows it has promoted that node; the others only have not heard of it yet (hellos travel every 2 s). Counting
@@ -30,30 +32,39 @@ agreed_master() {
     for sentinel in $SENTINELS; do
         sentinel_view "$sentinel" &
     done | sort -rn | awk -v listed="$(count_words "$SENTINELS")" '
+        BEGIN { state = "up" }
         NR == 1 { epoch = $1; address = $2 }
         $1 == epoch && $2 != address { contradiction = 1 }
-        END { if (NR * 2 > listed && !contradiction) print address }'
+        $3 == "failover" || ($3 == "down" && state == "up") { state = $3 }
+        END { if (NR * 2 > listed && !contradiction) print address, state }'
 }
 
-# Prints whether any peer holds keys: "keys <peer>", "silent <peer>" (at least one does not answer, or is still loading
-# its disk), or "empty" when all of them have answered and hold nothing, in any database.
-peers_hold() {
-    silent=
+# Prints one line per peer, "<ip>:<port> <keys|empty|silent> <relation>". Silent also stands for a peer that is still
+# loading its disk. Relations:
+#   master     it is a master itself
+#   followed   it could be promoted, and it replicated from this node's previous run
+#   replica    it could be promoted
+#   -          neither
+peer_states() {
     for peer in $PEERS; do
         [ "$peer" != "$NODE_IP:$NODE_PORT" ] || continue
-        info=$(ask "$peer" INFO persistence keyspace | tr -d '\r') || info=
-        case "$info" in
-            *"
-db"[0-9]*)
-                echo "keys $peer"
-                return
-                ;;
-            *"
-loading:0"*) ;;
-            *) silent=$peer ;;
-        esac
+        ask "$peer" INFO persistence replication keyspace | tr -d '\r' |
+            awk -F: -v peer="$peer" -v me="$NODE_IP" '
+                { value[$1] = $2 }
+                /^db[0-9]+:/ { keys = 1 }
+                END {
+                    data = keys ? "keys" : value["loading"] == "0" ? "empty" : "silent"
+                    relation = "-"
+                    if (value["role"] == "master") relation = "master"
+                    else if (value["slave_priority"] > 0) {
+                        # -1: never connected since it started.
+                        connected = value["master_link_status"] == "up" || value["master_link_down_since_seconds"] >= 0
+                        relation = value["master_host"] == me && connected ? "followed" : "replica"
+                    }
+                    print peer, data, relation
+                }' &
     done
-    if [ -n "$silent" ]; then echo "silent $silent"; else echo "empty"; fi
+    wait
 }
 
 count_words() {

@@ -13,6 +13,7 @@ CONFIG=/data/sentinel.conf
 MASTER_NAME=${MASTER_NAME:-mymaster}
 SENTINEL_PORT=${SENTINEL_PORT:-26379}
 SENTINEL_QUORUM=${SENTINEL_QUORUM:-2}
+SENTINEL_DOWN_AFTER_MS=${SENTINEL_DOWN_AFTER_MS:-1000}
 
 main() {
     if [ -s "$CONFIG" ]; then
@@ -26,7 +27,7 @@ main() {
     { settings && cat "$CONFIG.state" && tuning; } >"$CONFIG.new"
     mv "$CONFIG.new" "$CONFIG"
     rm -f "$CONFIG.state"
-    (sh "$HERE/periods.sh" "$SENTINEL_PORT" &)
+    (sh "$HERE/periods.sh" "$SENTINEL_PORT" "$SENTINEL_DOWN_AFTER_MS" &)
     exec redis-server "$CONFIG" --sentinel
 }
 
@@ -69,7 +70,7 @@ kept_state() {
 tuning() {
     # A master silent for this long is suspected. Failing over a master that is merely slow is cheap (nothing is lost),
     # waiting is not: every client waits along.
-    echo "sentinel down-after-milliseconds $MASTER_NAME ${SENTINEL_DOWN_AFTER_MS:-1000}"
+    echo "sentinel down-after-milliseconds $MASTER_NAME $SENTINEL_DOWN_AFTER_MS"
     # Twice this passes before a failed attempt (split vote, leader lost) is repeated. The default of 180 s would be an
     # outage of six minutes; a failover itself takes about one second.
     echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-5000}"
