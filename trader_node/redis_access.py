@@ -102,7 +102,7 @@ def find_master(target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Address:
         return found.most_common(1)[0][0]
     if any(answer is None for answer in answers):
         raise RedisAccessError(
-            f"no Sentinel knows a master named {target.master_name!r}: fix the end of REDIS_URL ({target})"
+            f"no Sentinel knows a master named {target.master_name!r}: fix the name after the hosts ({target})"
         )
     hosts = ", ".join(f"{host}:{port}" for host, port in target.hosts)
     raise RedisAccessError(f"no Sentinel answers at {hosts} ({answers[0]}): are they running?")
@@ -134,7 +134,7 @@ def open_server(address: Address, target: RedisTarget, timeout: float = TIMEOUT_
     try:
         redis.ping()
     except AuthenticationError as error:
-        raise RedisAccessError(f"Redis at {where} refuses the login ({error}): fix it in REDIS_URL") from None
+        raise RedisAccessError(f"Redis at {where} refuses the login ({error}): check user name and password") from None
     except (RedisError, OSError) as error:
         raise RedisAccessError(f"Redis at {where} does not answer ({error}): is it running?") from None
     return redis

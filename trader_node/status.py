@@ -36,7 +36,7 @@ def _sentinel_table(sentinels: dict[str, Any]) -> Table:
         table.add_column(name)
     for row in members:
         if "error" in row:
-            table.add_row(row["address"], "[red]down[/red]", "", escape(row["error"]))
+            table.add_row(row["address"], "[red]?[/red]", "", escape(row["error"]))
         else:
             table.add_row(row["address"], row["master"], str(row["config_epoch"]), escape(row["quorum"]))
     return table
@@ -53,7 +53,7 @@ def _node_table(found: Survey) -> Table:
         if "error" in row:
             table.add_row(row["address"], row["expected"], "", "", "", f"[red]{escape(row['error'])}[/red]")
         elif row["role"] == "master":
-            table.add_row(row["address"], "[bold]master[/bold]", str(row["offset"]), "", "", f"{row['replicas']} replicas")
+            table.add_row(row["address"], "[bold]master[/bold]", str(row["offset"]), "", "", f"replicas: {row['replicas']}")
         else:
             table.add_row(
                 row["address"],

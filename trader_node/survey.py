@@ -6,7 +6,7 @@ import json
 import os
 import time
 import urllib.request
-from typing import Any
+from typing import Any, cast
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -111,8 +111,9 @@ def _nodes(
 
     def ask(address: Address) -> dict[str, Any]:
         with client(address, target) as redis:
-            answer: dict[str, Any] = redis.info("replication")  # type: ignore[assignment] - a synchronous client
-        return answer
+            answer = redis.info("replication")
+        # redis-py types a synchronous client's answer as maybe awaitable.
+        return cast("dict[str, Any]", answer)
 
     answers = ask_all(addresses, ask)
     head = answers[0]
