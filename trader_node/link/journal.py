@@ -20,7 +20,7 @@ MAGIC = b"RLJ1"
 _HEAD = struct.Struct("<II")
 #: Kind of record, form, database before and after, number of commands, sequence number.
 _BODY = struct.Struct("<BBHHIQ")
-_KIND_ENTRY, _KIND_VOID = 1, 2
+_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED = 1, 2, 3
 
 
 class JournalError(RuntimeError):
@@ -30,12 +30,13 @@ class JournalError(RuntimeError):
 class Journal:
     """Entries ``first_seq`` to ``last_seq`` in order, without gaps."""
 
-    __slots__ = ("_entries", "first_seq", "size_bytes")
+    __slots__ = ("_entries", "_known_up_to", "first_seq", "size_bytes")
 
     def __init__(self, first_seq: int = 1) -> None:
         self._entries: deque[Entry] = deque()
         self.first_seq = first_seq
         self.size_bytes = 0
+        self._known_up_to = 0
 
     def __len__(self) -> int:
         """Return the number of entries kept."""
@@ -67,6 +68,19 @@ class Journal:
         entry.make_void()
         self.size_bytes += entry.size
 
+    def take(self, record: Record) -> None:
+        """Take a record as read from disk. Of an entry without an AppliedRecord behind it, nobody knows who knows."""
+        match record:
+            case VoidRecord(seq):
+                if seq >= self.first_seq:
+                    self.make_void(self.entry(seq))
+            case AppliedRecord(seq):
+                for entry in self.range(max(self._known_up_to + 1, self.first_seq), seq):
+                    entry.acknowledged = True
+                self._known_up_to = seq
+            case Entry():
+                self.append(record)
+
     def trim(self, up_to: int) -> int:
         """Forget the entries up to and including ``up_to``; return how many were forgotten."""
         count = 0
@@ -94,6 +108,11 @@ def encode_void(seq: int) -> bytes:
     return _record(_BODY.pack(_KIND_VOID, 0, 0, 0, 0, seq))
 
 
+def encode_applied(seq: int) -> bytes:
+    """Return the record that says that clients may know of the entries up to ``seq``."""
+    return _record(_BODY.pack(_KIND_APPLIED, 0, 0, 0, 0, seq))
+
+
 def _record(body: bytes) -> bytes:
     length = struct.pack("<I", len(body))
     return struct.pack("<I", zlib.crc32(length + body)) + length + body
@@ -107,16 +126,26 @@ class VoidRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """The entries up to ``seq`` were applied, and clients may know of it."""
+
+    seq: int
+
+
+Record = Entry | VoidRecord | AppliedRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """What a segment of the journal held: its records, and how many of its bytes were whole records."""
 
-    records: list[Entry | VoidRecord]
+    records: list[Record]
     valid_bytes: int
 
 
 def decode_records(data: bytes, start: int) -> Decoded:
     """Decode records from ``start`` up to the first that is torn or damaged."""
-    records: list[Entry | VoidRecord] = []
+    records: list[Record] = []
     position = start
     while position + _HEAD.size <= len(data):
         checksum, length = _HEAD.unpack_from(data, position)
@@ -126,6 +155,8 @@ def decode_records(data: bytes, start: int) -> Decoded:
         kind, form, db, end_db, commands, seq = _BODY.unpack_from(data, position + _HEAD.size)
         if kind == _KIND_VOID:
             records.append(VoidRecord(seq))
+        elif kind == _KIND_APPLIED:
+            records.append(AppliedRecord(seq))
         else:
             payload = data[position + _HEAD.size + _BODY.size : end]
             records.append(Entry(seq, db, end_db, Form(form), commands, payload))

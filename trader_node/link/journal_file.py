@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .entries import Entry
-from .journal import MAGIC, Journal, JournalError, VoidRecord, decode_records, encode_entry, encode_void
+from .journal import MAGIC, Journal, JournalError, decode_records, encode_applied, encode_entry, encode_void
 from .state import LinkState
 
 _SUFFIX = ".journal"
@@ -94,6 +94,10 @@ class JournalFile:
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""
         self._pending.append(encode_void(seq))
+
+    def append_applied(self, seq: int) -> None:
+        """Remember to write that clients may know of the entries up to ``seq``."""
+        self._pending.append(encode_applied(seq))
 
     def flush(self, next_seq: int) -> None:
         """Write what was appended, and force it to disk with ``Fsync.ALWAYS``.
@@ -182,14 +186,10 @@ class JournalFile:
                     )
                 os.truncate(path, decoded.valid_bytes)
             for record in decoded.records:
-                if isinstance(record, VoidRecord):
-                    if record.seq >= journal.first_seq:
-                        journal.make_void(journal.entry(record.seq))
-                else:
-                    # Taken as told to a client, and as young: nobody knows any more.
-                    record.acknowledged = True
+                if isinstance(record, Entry):
+                    # Taken as young: nobody knows any more.
                     record.accepted_at = time.monotonic()
-                    journal.append(record)
+                journal.take(record)
         return journal
 
     def _open_last_segment(self) -> None:

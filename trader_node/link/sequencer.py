@@ -102,6 +102,9 @@ class JournalLog(Protocol):
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""
 
+    def append_applied(self, seq: int) -> None:
+        """Remember to write that clients may know of the entries up to ``seq``."""
+
 
 class NullLog:
     """For a link without a journal on disk."""
@@ -110,6 +113,9 @@ class NullLog:
         """Write nothing."""
 
     def append_void(self, seq: int) -> None:
+        """Write nothing."""
+
+    def append_applied(self, seq: int) -> None:
         """Write nothing."""
 
 
@@ -479,6 +485,7 @@ class Sequencer:
         group.executed = True
         self._applied = group.last
         self._next_seq = group.last + 1
+        self._log.append_applied(group.last)
         replies: dict[int, list[bytes]] = {}
         for owner, result in zip(group.owners, results, strict=True):
             if owner is not None:

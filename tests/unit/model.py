@@ -1,0 +1,153 @@
+"""A model of Redis for the sequencer: forks, roll-backs, lagging replicas, lost answers and bytes that run late.
+
+Only the commands that the tests send exist. Each connection has its own queue of bytes that the node has not executed
+yet, and it may execute them long after the link gave the connection up, as a frozen process does.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass, field
+
+import hiredis
+
+from trader_node.link import wire
+
+MARKER = "marker"
+_run_ids = itertools.count(1)
+_histories = itertools.count(1)
+
+
+@dataclass
+class Data:
+    """A data set: one list of values, and the marker."""
+
+    values: list[int] = field(default_factory=list)
+    marker: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def seq(self) -> int:
+        """How far the marker says the data set is."""
+        return int(self.marker.get(b"s", b"0"))
+
+
+class Node:
+    """One Redis process."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.data = Data()
+        self.run_id = f"run{next(_run_ids)}"
+        self.replid = "history0"
+        self.master = False
+        self.refuse = ""
+        #: Older states of this node that may be on its disk.
+        self.snapshots: list[Data] = [Data()]
+        self.connections: list[Connection] = []
+
+    def snapshot(self) -> Data:
+        """Return a copy of the data set."""
+        return copy.deepcopy(self.data)
+
+    def touch_marker(self) -> None:
+        """Break the WATCH of every connection."""
+        for connection in self.connections:
+            connection.watch_broken = connection.watching
+
+    def begin_history(self) -> None:
+        """Take a new replication id, as Redis does at each promotion."""
+        self.replid = f"history{next(_histories)}"
+
+    def restart(self, data: Data) -> None:
+        """Come back as another process with the given data; all connections and their bytes are gone."""
+        self.data = copy.deepcopy(data)
+        self.run_id = f"run{next(_run_ids)}"
+        self.begin_history()
+        for connection in self.connections:
+            connection.open = False
+        self.connections = []
+
+
+class Connection:
+    """A connection to a node, with bytes under way in both directions."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.open = True
+        self.watching = False
+        self.watch_broken = False
+        self.to_execute: list[list[bytes]] = []
+        self.answers: list[bytes] = []
+        self._queued: list[list[bytes]] | None = None
+        self._queue_error = False
+        self._reader = hiredis.Reader()
+        node.connections.append(self)
+
+    def send(self, data: bytes) -> None:
+        """Take bytes that the node has not looked at yet."""
+        self._reader.feed(data)
+        while (command := self._reader.gets()) is not False:
+            self.to_execute.append(command)
+
+    def execute(self, count: int) -> None:
+        """Let the node execute the next commands; what was sent to a process that is gone is gone with it."""
+        if not self.open:
+            return
+        for _ in range(min(count, len(self.to_execute))):
+            self.answers.append(self._one(self.to_execute.pop(0)))
+
+    def _one(self, command: list[bytes]) -> bytes:
+        name = command[0]
+        if name == b"MULTI":
+            self._queued, self._queue_error = [], False
+            return wire.OK
+        if name == b"EXEC":
+            return self._exec()
+        if self._queued is not None:
+            if name in (b"RPUSH", b"HSET") and (not self.node.master or self.node.refuse):
+                self._queue_error = True
+                return wire.encode_error(self.node.refuse or "READONLY You can't write against a read only replica.")
+            if name == b"BROKEN":
+                self._queue_error = True
+                return wire.encode_error("ERR unknown command")
+            self._queued.append(command)
+            return wire.QUEUED
+        return self._run(command)
+
+    def _exec(self) -> bytes:
+        queued, self._queued = self._queued or [], None
+        watching, broken = self.watching, self.watch_broken
+        self.watching = self.watch_broken = False
+        if self._queue_error:
+            return wire.encode_error("EXECABORT Transaction discarded because of previous errors.")
+        if watching and broken:
+            return wire.NIL_ARRAY
+        return wire.join_array([self._run(command) for command in queued])
+
+    def _run(self, command: list[bytes]) -> bytes:
+        node, name, arguments = self.node, command[0], command[1:]
+        match name:
+            case b"WATCH":
+                self.watching = True
+                return wire.OK
+            case b"ROLE":
+                return wire.join_array([wire.encode_bulk(b"master" if node.master else b"slave")])
+            case b"INFO":
+                field_name = b"run_id" if arguments == [b"server"] else b"master_replid"
+                value = node.run_id if arguments == [b"server"] else node.replid
+                return wire.encode_bulk(b"%b:%b\r\n" % (field_name, value.encode()))
+            case b"DBSIZE":
+                return wire.encode_integer(bool(node.data.values) + bool(node.data.marker))
+            case b"HMGET":
+                values = [node.data.marker.get(argument) for argument in arguments[1:]]
+                return wire.join_array([b"$-1\r\n" if value is None else wire.encode_bulk(value) for value in values])
+            case b"HSET":
+                node.data.marker |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
+                node.touch_marker()
+                return wire.encode_integer(0)
+            case b"RPUSH":
+                node.data.values.append(int(arguments[1]))
+                return wire.encode_integer(len(node.data.values))
+            case _:
+                raise AssertionError(f"the model does not know {name!r}")
