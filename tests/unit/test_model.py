@@ -157,6 +157,17 @@ class World(RuleBasedStateMachine):
             self.pump()
             self.answer(50)
 
+    @precondition(lambda self: self._live() and self.link.phase is LinkPhase.READY)
+    @rule()
+    def freeze_and_thaw(self) -> None:
+        """A frozen master: the link gives the connection up, comes back, and then the old bytes run."""
+        assert self.connection is not None
+        index = self.nodes.index(self.connection.node)
+        self.pump()
+        self.lose_connection()
+        self.serve(index, 2)
+        self.run_late_bytes(index)
+
     def _decided(self, decision: Decision | None) -> None:
         match decision:
             case Halt(reason):

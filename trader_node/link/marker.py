@@ -101,7 +101,7 @@ def _own(seq: int, situation: Situation, journal: Journal) -> TakeOver | Refusal
             return TakeOver(
                 seq,
                 skip=True,
-                warning=f"the data set is {lost} entries ahead of the journal, which lost its tail when its host crashed; "
+                warning=f"the data set is {lost} entries ahead of the journal, which lost its tail in a crash; "
                 "they are in Redis but cannot be replayed if it loses them",
             )
         return Refusal(
