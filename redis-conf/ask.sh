@@ -63,8 +63,7 @@ peer_states() {
                     }
                     print peer, data, relation
                 }' &
-    done
-    wait
+    done | sort
 }
 
 count_words() {
