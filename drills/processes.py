@@ -11,7 +11,8 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
-from tenacity import retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
+
+from .waiting import wait_until
 
 MASTER_NAME = "mymaster"
 _HOST = "127.0.0.1"
@@ -95,10 +96,10 @@ class Cluster:
         for process in self.nodes.values():
             process.start()
         for port in self.node_ports[1:]:
-            _until(lambda port=port: self.client(port).replicaof(_HOST, self.node_ports[0]))
+            wait_until(lambda port=port: self.client(port).replicaof(_HOST, self.node_ports[0]), 20, "REPLICAOF taken")
         for process in self.sentinels.values():
             process.start()
-        _until(lambda: all(self._sentinel_ready(port) for port in self.sentinel_ports), seconds=30)
+        wait_until(lambda: all(self._sentinel_ready(port) for port in self.sentinel_ports), 30, "Sentinels ready")
 
     def stop(self) -> None:
         """Kill everything."""
@@ -130,7 +131,7 @@ class Cluster:
             port = self.master()
             return port != old and self.client(port, 0.5).role()[0] == "master"
 
-        _until(promoted, seconds)
+        wait_until(promoted, seconds, "another master", 0.05)
         return self.master()
 
     def wait_until_whole(self, seconds: float = 40.0) -> None:
@@ -143,7 +144,7 @@ class Cluster:
                 and sum(info.get(f"slave{index}", {}).get("state") == "online" for index in range(3)) == 2
             )
 
-        _until(whole, seconds)
+        wait_until(whole, seconds, "one master and two replicas in sync")
 
     def _node(self, port: int) -> Process:
         folder = self.folder / f"node-{port}"
@@ -201,16 +202,6 @@ def sentinel_replicas(client: Redis) -> list[dict[str, str]]:
     """Return a Sentinel's state of the replicas."""
     replicas = client.execute_command("SENTINEL", "REPLICAS", MASTER_NAME)
     return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replicas]
-
-
-def _until(condition: Any, seconds: float = 20.0) -> None:
-    """Wait until ``condition()`` is true and raises no error of Redis; ``tenacity.RetryError`` after ``seconds``."""
-    retry(
-        stop=stop_after_delay(seconds),
-        wait=wait_fixed(0.05),
-        retry=retry_if_exception_type((RedisError, OSError, RuntimeError, KeyError))
-        | retry_if_result(lambda ok: not ok),
-    )(condition)()
 
 
 def freeze(process: Process) -> None:
