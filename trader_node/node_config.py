@@ -84,7 +84,7 @@ def plan_node(settings: Settings) -> NodePlan:
 
     """
     paper = settings.config_path is None
-    content = _paper_content(settings) if settings.config_path is None else _read_json(settings.config_path)
+    content = _paper_content(settings) if settings.config_path is None else _read_json(settings.config_path, settings)
     try:
         config = TradingNodeConfig.parse(json.dumps(_with_ours(content, settings)))
     except (msgspec.DecodeError, TypeError, ValueError, KeyError) as error:
@@ -118,7 +118,7 @@ def _with_ours(content: dict[str, Any], settings: Settings) -> dict[str, Any]:
     return merged
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, settings: Settings) -> dict[str, Any]:
     name = f"TRADER_CONFIG={str(path)!r}"
     try:
         content = json.loads(path.read_bytes())
@@ -127,8 +127,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SettingsError(f"{name} must hold one JSON object, the fields of Nautilus' TradingNodeConfig")
     for section in ("cache", "message_bus", "logging"):
-        if not isinstance(content.get(section) or {}, dict):
+        if not isinstance(content.get(section), dict | None):
             raise SettingsError(f"{name}: {section!r} must be an object")
+    if content.get("trader_id", settings.trader_id) != settings.trader_id:
+        # Link, tools and ACL go by TRADER_ID: two names would be two sets of keys.
+        raise SettingsError(f"{name} sets trader_id={content['trader_id']!r}: set TRADER_ID to it, or remove it")
     for field in _CACHE_FIELDS_OF_OURS:
         if (content.get("cache") or {}).get(field):
             raise SettingsError(

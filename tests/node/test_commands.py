@@ -1,0 +1,127 @@
+"""The commands for people, and what they say when things are down or wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from drills.processes import Cluster
+from tests.node.conftest import RedisServer, run_module
+from trader_node.redis_access import RedisAccessError, ask_all, find_master
+from trader_node.link.url import parse_redis_url
+
+COMMANDS = [("trader_node.positions",), ("trader_node.inspect", "--json"), ("trader_node.status",)]
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers, as a frozen or partitioned server."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ftp://x", "REDIS_URL: unknown scheme 'ftp'"),
+        ("redis://127.0.0.1:1", "127.0.0.1:1"),
+        ("sentinel://127.0.0.1:1,127.0.0.1:2,127.0.0.1:3", "127.0.0.1:1"),
+    ],
+)
+def test_trouble_is_one_clear_line_and_no_traceback(command: tuple[str, ...], url: str, says: str) -> None:
+    result = run_module(*command, env={"REDIS_URL": url})
+    assert result.returncode != 0
+    assert says in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["redis", "sentinel"])
+def test_a_silent_server_does_not_hold_up_the_status(silent_port: int, kind: str) -> None:
+    started = time.monotonic()
+    result = run_module("trader_node.status", "--json", env={"REDIS_URL": f"{kind}://127.0.0.1:{silent_port}"})
+    # Start of Python included.
+    assert time.monotonic() - started < 5
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["problems"]
+
+
+def test_a_lookup_that_takes_for_ever_is_left_behind() -> None:
+    never = threading.Event()
+
+    def ask(address: tuple[str, int]) -> str:
+        if address[0] == "slow":
+            never.wait(30)
+        return address[0]
+
+    started = time.monotonic()
+    slow, fast = ask_all([("slow", 1), ("fast", 1)], ask, timeout=0.3)
+    assert time.monotonic() - started < 2
+    assert isinstance(slow, TimeoutError)
+    assert fast == "fast"
+
+
+def test_an_empty_redis_has_no_positions(redis: RedisServer) -> None:
+    result = run_module("trader_node.positions", env={"REDIS_URL": redis.url})
+    assert result.returncode == 0
+    assert "TRADER-001: 0 positions, 0 open" in result.stdout
+
+
+def test_positions_are_listed_for_people(start_node, redis: RedisServer) -> None:  # type: ignore[no-untyped-def]
+    node = start_node()
+    node.wait_until_trading(fills=80)
+    record = node.report(quiesce=True)
+    result = node.command("trader_node.positions", "--limit", "0")
+    assert result.returncode == 0, result.stderr
+    for name, position in record["positions"].items():
+        (line,) = [line for line in result.stdout.splitlines() if re.search(rf"\b{re.escape(name)}\b", line)]
+        assert position["instrument_id"] in line
+        assert position["realized_pnl"] in line
+    only_open = node.command("trader_node.positions", "--open", "--limit", "5")
+    assert only_open.stdout.count("P-") == 5
+    assert "FLAT" not in only_open.stdout
+    assert "0 positions" in node.command("trader_node.positions", "--trader", "OTHER-1").stdout
+
+
+def test_a_damaged_record_is_named(redis: RedisServer) -> None:
+    from redis import Redis
+
+    with Redis(port=redis.port) as client:
+        client.rpush("trader-TRADER-001:orders:O-1", b"\xc1not msgpack")
+    result = run_module("trader_node.inspect", env={"REDIS_URL": redis.url})
+    assert result.returncode == 2
+    assert "O-1 cannot be decoded" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_node_is_told(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    result = run_module("trader_node.report", env={"STATE_DIR": str(tmp_path)})
+    assert result.returncode == 2
+    assert "is it running" in result.stderr
+
+
+def test_sentinels_are_asked_for_the_master(cluster: Cluster) -> None:
+    target = parse_redis_url(cluster.url)
+    assert find_master(target) == ("127.0.0.1", cluster.node_ports[0])
+    with pytest.raises(RedisAccessError, match="no Sentinel knows a master named 'other'"):
+        find_master(parse_redis_url(cluster.url.replace("/mymaster", "/other")))
+    whole = json.loads(run_module("trader_node.status", "--json", env={"REDIS_URL": cluster.url}).stdout)
+    assert whole["problems"] == []
+    assert [node["role"] for node in whole["nodes"]] == ["master", "replica", "replica"]
+    assert whole["sentinels"]["quorum_ok"] == 3
+
+    for port in cluster.sentinel_ports[:2]:
+        cluster.sentinels[port].kill()
+    cluster.nodes[cluster.node_ports[2]].kill()
+    wounded = run_module("trader_node.status", env={"REDIS_URL": cluster.url})
+    assert wounded.returncode == 1
+    assert f"replica 127.0.0.1:{cluster.node_ports[2]}" in wounded.stdout
+    assert f"Sentinel 127.0.0.1:{cluster.sentinel_ports[0]}" in wounded.stdout
+    assert "no failover possible" in wounded.stdout or "1 of 3 see a quorum" in wounded.stdout
+    assert find_master(target) == ("127.0.0.1", cluster.node_ports[0])
