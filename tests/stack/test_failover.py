@@ -98,9 +98,7 @@ def test_without_quorum_the_node_holds_until_a_sentinel_returns(stack: Stack, jo
     identity = node_identity(stack, before)
     stack.wait_for_writes()
     stack.kill(old)
-    wait_until(
-        lambda: _holding(stack), 30, "the link holds writes"
-    )
+    wait_until(lambda: _holding(stack), 30, "the link holds writes")
     # One batch is on its way; the others wait in Nautilus, which sends them one after another.
     orders = len(stack.report()["orders"])
     wait_until(lambda: len(stack.report()["orders"]) > orders + 20, 30, "the node trades on while it is held")
@@ -121,9 +119,7 @@ def test_trader_stops_cleanly_while_redis_is_down(stack: Stack, journal: Journal
     stack.report("--resume")
     stack.kill(*SENTINELS)
     stack.kill("redis-1", "redis-2", "redis-3")
-    wait_until(
-        lambda: _holding(stack), 30, "the link holds writes"
-    )
+    wait_until(lambda: _holding(stack), 30, "the link holds writes")
     grace = 20
     stack.stop("trader", grace)
     state = stack.inspect_container("trader")["State"]

@@ -1,0 +1,123 @@
+"""No node has a fixed role: whatever is restarted, in whatever order, the newest data wins."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from redis.exceptions import RedisError
+
+from drills.stack import NODES, SENTINELS, Stack, docker
+from drills.waiting import wait_until
+
+from .checks import check_nothing_lost, fail_over, others, wait_until_replica
+from .conftest import Journal
+
+
+class RoleSampler:
+    """Asks a node without pause for its role, and tries to write to it, as a client with an old address would."""
+
+    def __init__(self, stack: Stack, node: str) -> None:
+        self._client = stack.client(node, 0.2)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.roles: list[str] = []
+        self.accepted = 0
+
+    def __enter__(self) -> RoleSampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.roles.append(str(self._client.role()[0]))
+                self._client.set("written-to-a-stale-master", 1)
+                self.accepted += 1
+            except (RedisError, OSError):
+                time.sleep(0.002)
+
+
+def test_restarted_old_master_never_serves_as_master(stack: Stack, journal: Journal) -> None:
+    old, _ = fail_over(stack, "kill", stack.kill, journal.add)
+    with RoleSampler(stack, old) as sampler:
+        stack.start(old)
+        wait_until_replica(stack, old)
+        wait_until(lambda: len(sampler.roles) > 100, 20, "samples of the role")
+    assert set(sampler.roles) == {"slave"}
+    assert sampler.accepted == 0
+
+
+def test_old_master_restarted_at_once_does_not_serve_beside_the_new_one(stack: Stack) -> None:
+    """The Sentinels have not noticed yet and still name the node that comes back."""
+    old = stack.master()
+    before = stack.report()
+    stack.kill(old)
+    stack.start(old)
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    masters = [node for node in NODES if stack.role(node) == "master"]
+    assert masters == [stack.master()]
+    stack.wait_for_writes()
+    check_nothing_lost(stack, before, stack.master())
+
+
+def test_down_and_up_after_a_failover_keeps_the_newest_data(stack: Stack, journal: Journal) -> None:
+    old, new = fail_over(stack, "kill", stack.kill, journal.add)
+    stack.start(old)
+    wait_until_replica(stack, old)
+    stack.wait_for_writes_on(new)
+    own = stack.report("--quiesce")
+    stack.compose("down")
+    stack.compose("up", "--detach", "--wait", "--no-build")
+    wait_until(stack.whole, 30, "one master with two replicas in sync")
+    assert stack.master() == new, "the master is what the Sentinels remember, not a fixed node"
+    stack.wait_for_writes()
+    check_nothing_lost(stack, own, new)
+
+
+def test_sentinels_restart_while_a_node_is_down(stack: Stack, journal: Journal) -> None:
+    old, new = fail_over(stack, "kill", stack.kill, journal.add)
+    stack.kill(*SENTINELS)
+    stack.start(*SENTINELS)
+    wait_until(lambda: all(stack.client(sentinel).ping() for sentinel in SENTINELS), 20, "Sentinels answer")
+    assert stack.master() == new, "the Sentinels forgot the failover"
+    # And they can do the next one.
+    stack.start(old)
+    wait_until_replica(stack, old)
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    fail_over(stack, "kill after all Sentinels restarted", stack.kill, journal.add)
+
+
+def test_master_with_a_lost_disk_does_not_empty_the_others(stack: Stack) -> None:
+    master = stack.master()
+    own = stack.report("--quiesce")
+    stack.report("--resume")
+    _lose_disk(stack, master)
+    stack.compose("up", "--detach", "--no-build", master)
+    wait_until(lambda: stack.master() != master, 60, "the failover")
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    stack.wait_for_writes()
+    check_nothing_lost(stack, own, stack.master())
+
+
+def test_two_lost_disks_do_not_empty_the_third(stack: Stack) -> None:
+    master = stack.master()
+    own = stack.report("--quiesce")
+    stack.report("--resume")
+    survivor, lost = others(master)
+    _lose_disk(stack, master)
+    _lose_disk(stack, lost)
+    stack.compose("up", "--detach", "--no-build", master, lost)
+    wait_until(lambda: stack.master() == survivor, 60, "the node that holds the data is promoted")
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    stack.wait_for_writes()
+    check_nothing_lost(stack, own, survivor)
+
+
+def _lose_disk(stack: Stack, node: str) -> None:
+    stack.compose("rm", "--force", "--stop", node)
+    docker("volume", "rm", f"{stack.project}_{node}")
