@@ -9,7 +9,7 @@ os_release() { (. /etc/os-release 2>/dev/null && eval "printf '%s\n' \"\${$1:-}\
 has_apt() { command -v apt-get >/dev/null && [[ -r /etc/os-release ]]; }
 
 apt_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" </dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends "$@" </dev/null >/dev/null
 }
 
 # The first mirror among the host's apt sources that serves the given suite; fails when there is none. Reads both formats.
