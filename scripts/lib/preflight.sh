@@ -10,7 +10,12 @@ check_subnet() {
     local networks='{{ $name := .Name }}{{ range .IPAM.Config }}{{ $name }} {{ .Subnet }}{{ "\n" }}{{ end }}'
     while read -r network subnet; do
         [[ $subnet == *.*/* ]] || continue
-        [[ $network != "$(project_name)_stack" ]] || continue
+        if [[ $network == "$(project_name)_stack" ]]; then
+            [[ $subnet == "$prefix.0/24" ]] ||
+                fail "SUBNET_PREFIX=$prefix, but the stack \"$(project_name)\" runs in $subnet" \
+                    "stop it first (./scripts/down); its data moves along"
+            continue
+        fi
         if subnets_overlap "$prefix.0/24" "$subnet"; then
             fail "the subnet $prefix.0/24 overlaps with the Docker network \"$network\" ($subnet)" \
                 "set SUBNET_PREFIX to a free one, for example SUBNET_PREFIX=172.28.78, or remove that network"
