@@ -47,8 +47,12 @@ run_stack_tests() {
         note "there are no stack tests (tests/stack)"
         return
     fi
+    local project=$DEFAULT_PROJECT-test
+    # Two runs at once would tear down each other's stack.
+    exec 9>"${TMPDIR:-/tmp}/$project.lock"
+    flock --nonblock 9 || fail "another run of the stack tests is in progress on this machine" "wait until it has finished"
     step "Stack tests"
-    COMPOSE_PROJECT_NAME=$DEFAULT_PROJECT-test SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
+    COMPOSE_PROJECT_NAME=$project SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
         REDIS_1_PORT=36381 REDIS_2_PORT=36382 REDIS_3_PORT=36383 \
         SENTINEL_1_PORT=46381 SENTINEL_2_PORT=46382 SENTINEL_3_PORT=46383 \
         "$VENV/bin/python" -m pytest -p no:cacheprovider tests/stack "$@" </dev/null
