@@ -50,7 +50,7 @@ def database_config(
     password: str | None = None,
     timeout: int = 20,
     *,
-    type: str = "redis",  # noqa: A002 - Nautilus' own name for it
+    type: str = "redis",
     trader_id: str = "TRADER-001",
     journal_dir: str | os.PathLike[str] | None = None,
     check: bool = True,

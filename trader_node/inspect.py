@@ -10,6 +10,7 @@ with Nautilus' own classes from their events, and prints the same record that a 
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +69,8 @@ class TraderKeys:
         self._redis = redis
         self._prefix = f"trader-{trader_id}:"
         self._trader_id = trader_id
-        codec = msgspec.msgpack if encoding == "msgpack" else msgspec.json
+        self._json = encoding == "json"
+        codec = msgspec.json if self._json else msgspec.msgpack
         self._serializer = MsgSpecSerializer(encoding=codec, timestamps_as_str=True)
 
     def record(self) -> Record:
@@ -124,8 +126,13 @@ class TraderKeys:
     def strategies(self) -> dict[str, dict[str, Any]]:
         """Return the saved states of all strategies."""
         return {
-            name.removesuffix(":state"): self._decode(name, data) for name, data in self._strings("strategies")
+            name.removesuffix(":state"): self._state(self._decode(name, data))
+            for name, data in self._strings("strategies")
         }
+
+    def _state(self, state: dict[str, Any]) -> dict[str, Any]:
+        # JSON has no bytes: they were written as base64 text.
+        return {key: base64.b64decode(value) if self._json else value for key, value in state.items()}
 
     def index(self) -> Record:
         """Return the index sets, sorted, and the index hashes."""

@@ -65,7 +65,9 @@ class LinkProcess:
         deadline = time.monotonic() + timeout
         while not self._ready.wait(0.02):
             if self._exit_code is not None:
-                raise LinkError(self._last_line.removeprefix("link: ") or f"the link has ended: {describe(self._exit_code)}")
+                raise LinkError(
+                    self._last_line.removeprefix("link: ") or f"the link has ended: {describe(self._exit_code)}"
+                )
             if time.monotonic() >= deadline:
                 self.stop()
                 raise LinkError(f"the link does not listen after {timeout:g} s; it said last: {self._last_line!r}")
@@ -103,7 +105,7 @@ class LinkProcess:
             self._stopping.wait(backoff)
 
     def _forward(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stderr is not None  # noqa: S101 - launched with a pipe
+        assert process.stderr is not None
         for line in process.stderr:
             self._last_line = line.decode(errors="replace").strip()
             sys.stderr.buffer.write(line)

@@ -10,13 +10,13 @@ itself: it connects to ``LINK_LISTEN`` and does not care what answers there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from collections.abc import Callable
 
 from nautilus_trader.live.node import TradingNode
 
+from trader_node.account_history import AccountHistory
 from trader_node.execution import keep_account
 from trader_node.heartbeat import Heartbeat, NodeState
 from trader_node.monitor import Monitor
@@ -45,21 +45,21 @@ def wait_for_redis(settings: Settings, beat: Callable[[], None], sleep: Callable
 
 
 async def _run(node: TradingNode, settings: Settings, monitor: Monitor) -> None:
-    reports = ReportServer(
-        node,
-        monitor,
-        settings.report_socket,
-        (settings.link_host, settings.link_port),
-        settings.buffer_interval_ms,
-    )
+    redis_address = (settings.link_host, settings.link_port)
+    # Only what we make the node forget: a user's own node keeps its history.
+    forgets = monitor.heartbeat.paper and settings.keep_closed_minutes
+    history = AccountHistory(node, redis_address, settings.keep_closed_minutes) if forgets else None
+    reports = ReportServer(node, monitor, settings.report_socket, redis_address, settings.buffer_interval_ms, history)
     await reports.start()
-    heartbeat = asyncio.create_task(monitor.run(), name="heartbeat")
+    tasks = [asyncio.create_task(monitor.run(), name="heartbeat")]
+    if history is not None:
+        tasks.append(asyncio.create_task(history.run(), name="account history"))
     try:
         await node.run_async()
     finally:
-        heartbeat.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await heartbeat
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         reports.close()
         monitor.heartbeat.enter(NodeState.STOPPING)
         monitor.beat()

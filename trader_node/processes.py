@@ -55,5 +55,5 @@ def start_module(
         stdin=subprocess.DEVNULL,
         # Ctrl-C goes to a whole process group: the link must not end before the node has written its last.
         start_new_session=True,
-        preexec_fn=lambda: _die_with_parent(parent),  # noqa: PLW1509
+        preexec_fn=lambda: _die_with_parent(parent),
     )

@@ -68,8 +68,7 @@ def ask_all[T](
 
     # Daemon threads, because a thread pool would wait for the slow ones at exit.
     threads = [
-        threading.Thread(target=run, args=(index, address), daemon=True)
-        for index, address in enumerate(addresses)
+        threading.Thread(target=run, args=(index, address), daemon=True) for index, address in enumerate(addresses)
     ]
     for thread in threads:
         thread.start()

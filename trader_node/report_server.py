@@ -21,6 +21,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from trader_node.account_history import AccountHistory
 from trader_node.account_ledger import AccountLedger
 from trader_node.monitor import Monitor
 from trader_node.snapshot import Record, trader_record
@@ -47,6 +48,8 @@ class ReportServer:
         Host and port at which the node reaches Redis.
     buffer_interval_ms
         Milliseconds between two batches of Nautilus' writes.
+    history
+        Trims account states in Redis, None if they all stay.
 
     """
 
@@ -57,12 +60,14 @@ class ReportServer:
         path: Path,
         redis_address: tuple[str, int],
         buffer_interval_ms: int,
+        history: AccountHistory | None = None,
     ) -> None:
         self._node = node
         self._monitor = monitor
         self._ledger = AccountLedger(node)
         self._path = path
         self._redis_address = redis_address
+        self._history = history
         self._buffer_secs = buffer_interval_ms / 1000
         self._server: asyncio.Server | None = None
 
@@ -119,13 +124,17 @@ class ReportServer:
         """Return everything in the node's cache, with the identity of the process and its counters."""
         cache = self._node.kernel.cache
         strategies = {str(s.id): s.on_save() for s in self._node.trader.strategies()}
-        return self._head() | trader_record(
-            str(self._node.trader_id),
-            cache.positions(),
-            cache.orders(),
-            ((account, self._ledger.events(account)) for account in cache.accounts()),
-            strategies,
-        ) | {"index": self._index()}
+        return (
+            self._head()
+            | trader_record(
+                str(self._node.trader_id),
+                cache.positions(),
+                cache.orders(),
+                ((account, self._ledger.events(account)) for account in cache.accounts()),
+                strategies,
+            )
+            | {"index": self._index()}
+        )
 
     def _index(self) -> Record:
         """Return Nautilus' index of ids, named as in Redis."""
@@ -186,7 +195,10 @@ class ReportServer:
         quiet = await self._wait_until_quiet()
         for strategy in self._node.trader.strategies():
             self._node.kernel.cache.update_strategy(strategy)
-        return {"quiesced": quiet and not others, "not_pausable": others, "flushed": await self._wait_until_flushed()}
+        flushed = await self._wait_until_flushed()
+        if flushed and self._history is not None:
+            await self._history.trim()
+        return {"quiesced": quiet and not others, "not_pausable": others, "flushed": flushed}
 
     async def _wait_until_quiet(self) -> bool:
         deadline = time.monotonic() + _QUIET_SECS

@@ -49,8 +49,8 @@ class Settings:
     instruments
         Instrument ids of the paper market (``TRADER_INSTRUMENTS``, comma separated).
     keep_closed_minutes
-        Minutes for which closed orders and positions stay in the cache and in Redis
-        (``TRADER_KEEP_CLOSED_MINUTES``); 0 keeps them for ever.
+        Minutes for which the paper node's closed orders and positions stay in its memory and in Redis
+        (``TRADER_KEEP_CLOSED_MINUTES``); 0 keeps them for ever. A user's own JSON sets its own purging.
     config_path
         A user's own node as JSON (``TRADER_CONFIG``), None for the paper market.
     encoding
@@ -126,7 +126,7 @@ class Settings:
             seed=read.optional_integer("TRADER_SEED"),
             orders_per_second=read.number("TRADER_ORDERS_PER_SECOND", 20.0, 0.0, 1000.0),
             instruments=read.names("TRADER_INSTRUMENTS", DEFAULT_INSTRUMENTS),
-            keep_closed_minutes=read.integer("TRADER_KEEP_CLOSED_MINUTES", 60, 0, 1_000_000),
+            keep_closed_minutes=read.integer("TRADER_KEEP_CLOSED_MINUTES", 10, 0, 1_000_000),
             config_path=read.file("TRADER_CONFIG"),
             encoding=read.choice("CACHE_ENCODING", "msgpack", ("msgpack", "json"), str.lower),
             buffer_interval_ms=read.integer("CACHE_BUFFER_INTERVAL_MS", 100, 1, 1000),

@@ -53,7 +53,9 @@ def _node_table(found: Survey) -> Table:
         if "error" in row:
             table.add_row(row["address"], row["expected"], "", "", "", f"[red]{escape(row['error'])}[/red]")
         elif row["role"] == "master":
-            table.add_row(row["address"], "[bold]master[/bold]", str(row["offset"]), "", "", f"replicas: {row['replicas']}")
+            table.add_row(
+                row["address"], "[bold]master[/bold]", str(row["offset"]), "", "", f"replicas: {row['replicas']}"
+            )
         else:
             table.add_row(
                 row["address"],

@@ -104,6 +104,7 @@ class Supervision:
         self._link_deaths = 0
 
     def __repr__(self) -> str:
+        """Return the live state."""
         running = ",".join(sorted(child.value for child in self._running)) or "nothing"
         return f"<Supervision running={running} stopping={self._stopping} code={self._code}>"
 

@@ -85,10 +85,10 @@ class Supervisor:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and self._exit is not None:
-            # A defect of ours, or no process can be made: without supervision nothing may go on.
-            if not self._exit.done():
-                self._exit.set_exception(error)
+        error = None if task.cancelled() else task.exception()
+        # A defect of ours, or no process can be made: without supervision nothing may go on.
+        if error is not None and self._exit is not None and not self._exit.done():
+            self._exit.set_exception(error)
 
     async def _start(self, child: Child, delay: float) -> None:
         if delay:

@@ -29,8 +29,11 @@ def survey(settings: Settings) -> Survey:
     """
     problems: list[str] = []
     target = settings.redis
-    sentinels = _sentinels(target, problems) if target.sentinel else None
-    master, replicas = (target.hosts[0], []) if sentinels is None else (sentinels.pop("_master"), sentinels.pop("_replicas"))
+    sentinels: Survey | None = None
+    master: Address | None = target.hosts[0]
+    replicas: list[Address] = []
+    if target.sentinel:
+        sentinels, master, replicas = _sentinels(target, problems)
     nodes = _nodes(master, replicas, target, problems)
     return {
         "target": str(target),
@@ -49,7 +52,8 @@ def show(address: Address) -> str:
     return f"{address[0]}:{address[1]}"
 
 
-def _sentinels(target: RedisTarget, problems: list[str]) -> Survey:
+def _sentinels(target: RedisTarget, problems: list[str]) -> tuple[Survey, Address | None, list[Address]]:
+    """Return what the Sentinels say, the master that they name, and its replicas."""
     name = target.master_name
 
     def ask(address: Address) -> Survey:
@@ -87,23 +91,18 @@ def _sentinels(target: RedisTarget, problems: list[str]) -> Survey:
     can_fail_over = sum(view["quorum"].startswith("OK") for view in views)
     if can_fail_over < len(target.hosts) // 2 + 1:
         problems.append(f"no failover possible: only {can_fail_over} of {len(target.hosts)} Sentinels see a quorum")
+    sentinels: Survey = {"members": rows, "quorum_ok": can_fail_over}
     if not views:
-        return {"members": rows, "quorum_ok": 0, "_master": None, "_replicas": []}
+        return sentinels, None, []
     # After a failover the highest epoch is the newest truth, also if one Sentinel has not heard of it yet.
     newest = max(views, key=lambda view: int(view["master"].get("config-epoch", 0)))
     if len({(view["master"]["ip"], view["master"]["port"]) for view in views}) > 1:
         problems.append("the Sentinels name different masters: a failover is going on")
-    return {
-        "members": rows,
-        "quorum_ok": can_fail_over,
-        "_master": (newest["master"]["ip"], int(newest["master"]["port"])),
-        "_replicas": [(row["ip"], int(row["port"])) for row in newest["replicas"]],
-    }
+    replicas = [(row["ip"], int(row["port"])) for row in newest["replicas"]]
+    return sentinels, (newest["master"]["ip"], int(newest["master"]["port"])), replicas
 
 
-def _nodes(
-    master: Address | None, replicas: list[Address], target: RedisTarget, problems: list[str]
-) -> list[Survey]:
+def _nodes(master: Address | None, replicas: list[Address], target: RedisTarget, problems: list[str]) -> list[Survey]:
     if master is None:
         problems.append("the master is unknown: no Sentinel tells")
         return []
@@ -194,7 +193,7 @@ def _node(settings: Settings, problems: list[str]) -> Survey | None:
 def _link(problems: list[str]) -> Survey | None:
     address = os.environ.get("LINK_HTTP") or _DEFAULT_LINK_HTTP
     try:
-        with urllib.request.urlopen(f"http://{address}/status", timeout=0.5) as response:  # noqa: S310 - loopback
+        with urllib.request.urlopen(f"http://{address}/status", timeout=0.5) as response:
             answer = json.load(response)
     except (OSError, ValueError):
         return None

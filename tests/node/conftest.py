@@ -38,7 +38,17 @@ class RedisServer(Process):
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (self.port,) = free_ports(1)
-        arguments = ["redis-server", "--port", str(self.port), "--dir", str(folder), "--save", "", "--bind", "127.0.0.1"]
+        arguments = [
+            "redis-server",
+            "--port",
+            str(self.port),
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+            "--bind",
+            "127.0.0.1",
+        ]
         super().__init__([*arguments, "--appendonly", "yes"], folder / "log")
 
     @property
@@ -63,7 +73,7 @@ class Node(Process):
             "LINK_JOURNAL_DIR": str(folder / "journal"),
             "STATE_DIR": str(folder),
             "TRADER_SEED": "7",
-            "TRADER_ORDERS_PER_SECOND": "60",
+            "TRADER_ORDERS_PER_SECOND": "100",
             **(env or {}),
         }
         super().__init__([sys.executable, "-m", module], folder / "node.log", self.environment)

@@ -41,7 +41,10 @@ def test_the_command_compares_files(tmp_path: Path) -> None:
     left.write_text(json.dumps(LEFT))
     right.write_text(json.dumps(LEFT))
     equal = run_module("trader_node.compare", str(left), str(right))
-    assert (equal.returncode, equal.stdout) == (0, "compared 2 positions, 0 orders, 0 accounts, 0 strategies: 0 differences\n")
+    assert (equal.returncode, equal.stdout) == (
+        0,
+        "compared 2 positions, 0 orders, 0 accounts, 0 strategies: 0 differences\n",
+    )
     right.write_text(json.dumps({"positions": {}}))
     different = run_module("trader_node.compare", str(left), str(right))
     assert different.returncode == 1

@@ -18,8 +18,9 @@ SCRIPT = """
     import json, os, signal, sys, time
     from redis import Redis
     from trader_node import database
-    config = database.database_config(type="redis", host=sys.argv[1], timeout=2, journal_dir=sys.argv[2], **json.loads(sys.argv[3]))
-    same = database.database_config(host=sys.argv[1], timeout=2, journal_dir=sys.argv[2], **json.loads(sys.argv[3]))
+    arguments = dict(host=sys.argv[1], timeout=2, journal_dir=sys.argv[2], **json.loads(sys.argv[3]))
+    config = database.database_config(type="redis", **arguments)
+    same = database.database_config(**arguments)
     assert config == same, "a second link was started"
     client = Redis(config.host, config.port)
     client.set("trader-TRADER-001:general:first", "1")

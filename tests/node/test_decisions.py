@@ -1,9 +1,11 @@
 """What the example strategy decides: bounded, hedged, reproducible."""
 
+# ruff: noqa: S311 - dice of a simulation
+
 from __future__ import annotations
 
-import random
 from dataclasses import replace
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +29,8 @@ holdings = st.lists(
 
 @given(book=holdings, seed=st.integers())
 def test_a_decision_can_always_be_carried_out(book: list[Holding], seed: int) -> None:
-    decision = decide(random.Random(seed), INSTRUMENTS, book, LIMITS)
-    assert decision == decide(random.Random(seed), INSTRUMENTS, book, LIMITS)
+    decision = decide(Random(seed), INSTRUMENTS, book, LIMITS)
+    assert decision == decide(Random(seed), INSTRUMENTS, book, LIMITS)
     assert decision.lots > 0
     assert decision.instrument_id in INSTRUMENTS
     holding = decision.holding
@@ -58,7 +60,7 @@ def test_the_book_settles_at_its_target_and_turns_over() -> None:
     book: list[Holding] = []
     sizes, seen, intents = [], set(), dict.fromkeys(Intent, 0)
     for step in range(5000):
-        decision = decide(random.Random(f"1:{step}"), INSTRUMENTS, book, LIMITS)
+        decision = decide(Random(f"1:{step}"), INSTRUMENTS, book, LIMITS)
         book = _apply(book, decision, step)
         intents[decision.intent] += 1
         sizes.append(len(book))
@@ -75,13 +77,13 @@ def test_the_book_settles_at_its_target_and_turns_over() -> None:
 def test_a_book_that_is_too_large_shrinks() -> None:
     book = [Holding(str(i), "A.PAPER", bool(i % 2), 2) for i in range(30)]
     for step in range(25):
-        book = _apply(book, decide(random.Random(f"2:{step}"), INSTRUMENTS, book, LIMITS), 100 + step)
+        book = _apply(book, decide(Random(f"2:{step}"), INSTRUMENTS, book, LIMITS), 100 + step)
     assert len(book) <= LIMITS.max_open
 
 
 def test_a_new_position_hedges_what_its_instrument_holds() -> None:
     book = [Holding("1", "A.PAPER", True, 5)]
     for seed in range(200):
-        decision = decide(random.Random(seed), ("A.PAPER",), book, LIMITS)
+        decision = decide(Random(seed), ("A.PAPER",), book, LIMITS)
         if decision.intent is Intent.OPEN:
             assert not decision.buy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def _check(folder: Path, **env: str) -> tuple[int, str]:
 
 def _beat(folder: Path, age: int = 0, **values: Any) -> None:
     now = int(time.time())
+    values = {name: value() if callable(value) else value for name, value in values.items()}
     base = {"state": NodeState.RUNNING, "paper": 1, "expect_fills": 1, "last_quote": now, "last_fill": now}
     heartbeat = Heartbeat(**{**base, **values})
     heartbeat.write(folder / "heartbeat")
@@ -38,8 +40,9 @@ def _beat(folder: Path, age: int = 0, **values: Any) -> None:
         (folder / "heartbeat").write_text(text.replace(f"time={heartbeat.time}\n", f"time={heartbeat.time - age}\n"))
 
 
-def _ago(seconds: int) -> int:
-    return int(time.time()) - seconds
+def _ago(seconds: int) -> Callable[[], int]:
+    """Return a time to be told when the test runs, not when it is collected."""
+    return lambda: int(time.time()) - seconds
 
 
 def test_a_trading_node_is_healthy(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from itertools import pairwise
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_quotes_are_plausible(name: str) -> None:
 def test_the_volatility_is_the_given_one() -> None:
     model = CATALOGUE["BTCUSDT-PERP.PAPER"].model
     mids = [q.bid_ticks + q.ask_ticks for q in _quotes("BTCUSDT-PERP.PAPER", 5, 4000, elapsed=60.0)]
-    steps = [math.log(b / a) for a, b in zip(mids, mids[1:], strict=False)]
+    steps = [math.log(b / a) for a, b in pairwise(mids)]
     yearly = statistics.stdev(steps) * math.sqrt(365 * 24 * 60)
     assert yearly == pytest.approx(model.volatility, rel=0.1)
 

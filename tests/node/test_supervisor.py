@@ -133,8 +133,13 @@ def test_a_misconfigured_link_ends_everything(tmp_path: Path) -> None:
     assert "node SIGTERM" in supervised.events()
 
 
-def test_children_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
-    script = "import time\nfrom trader_node.processes import start_module\nprint(start_module('http.server', ['0', '--bind', '127.0.0.1']).pid, flush=True)\ntime.sleep(60)"
+def test_children_do_not_outlive_a_killed_supervisor() -> None:
+    script = (
+        "import time\n"
+        "from trader_node.processes import start_module\n"
+        "print(start_module('http.server', ['0', '--bind', '127.0.0.1']).pid, flush=True)\n"
+        "time.sleep(60)"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
