@@ -72,9 +72,9 @@ def parse_redis_url(url: str) -> RedisTarget:
     sentinel, tls = _SCHEMES[scheme]
     if "#" in rest:
         raise RedisUrlError("'#' is not allowed: write it as %23 if it belongs to the password")
-    rest, _, query = rest.partition("?")
-    # The last '@' divides, so that an unescaped '@' in a password is not taken for the host.
+    # The last '@' divides, so that an unescaped '@' or '?' in a password is not taken for the host or an option.
     credentials, _, location = rest.rpartition("@")
+    location, _, query = location.partition("?")
     hosts_text, _, path = location.partition("/")
     username, password = _credentials(credentials)
     default_port = DEFAULT_SENTINEL_PORT if sentinel else DEFAULT_REDIS_PORT
@@ -130,13 +130,14 @@ def _address(text: str, default_port: int) -> Address:
     else:
         host, _, port_text = text.partition(":")
     if not host:
-        raise RedisUrlError(f"a host is missing (got {text!r}): the form is {EXAMPLE}")
+        raise RedisUrlError(f"a host is missing: the form is {EXAMPLE}")
     if any(character.isspace() for character in host):
         raise RedisUrlError(f"host {host!r} must not hold white space")
     if not port_text:
         return host, default_port
     if not (port_text.isascii() and port_text.isdecimal()) or not 1 <= int(port_text) <= 65535:
-        raise RedisUrlError(f"port {port_text!r} of host {host!r} is not a number from 1 to 65535")
+        # Without the text: where the hosts are forgotten, it is the password.
+        raise RedisUrlError(f"the port of host {host!r} is not a number from 1 to 65535: the form is {EXAMPLE}")
     return host, int(port_text)
 
 
