@@ -7,6 +7,7 @@ guessing wrong would lose or double a write.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -117,7 +118,7 @@ def classify(arguments: tuple[bytes, ...], now_ms: int, stream_ids: StreamIds) -
         pin = _PINS.get(name)
         if pin is not None:
             return pin(arguments, now_ms, stream_ids)
-        return Verdict(Kind.WRITE, arguments, OK if name in _ALWAYS_OK else b"")
+        return Verdict(Kind.WRITE, arguments, OK if _always_ok(name, arguments) else b"")
     if name in _READS:
         if name == b"XREAD" and _has_option(arguments, b"BLOCK", 1):
             return _refused(name, _BLOCKING)
@@ -129,8 +130,13 @@ def classify(arguments: tuple[bytes, ...], now_ms: int, stream_ids: StreamIds) -
     return _refused(name, _REASONS.get(name, _UNKNOWN))
 
 
-#: Writes that cannot fail once they are applied and have one possible reply.
-_ALWAYS_OK = frozenset((b"MSET", b"FLUSHALL", b"FLUSHDB"))
+def _always_ok(name: bytes, arguments: tuple[bytes, ...]) -> bool:
+    """Tell whether a write has one possible reply. Redis finds these mistakes only when it runs the command."""
+    if name == b"MSET":
+        return len(arguments) % 2 == 1
+    if name in (b"FLUSHALL", b"FLUSHDB"):
+        return len(arguments) == 1 or (len(arguments) == 2 and arguments[1].upper() in (b"ASYNC", b"SYNC"))
+    return False
 
 
 def _refused(name: bytes, reason: str) -> Verdict:
@@ -142,13 +148,15 @@ def _has_option(arguments: tuple[bytes, ...], option: bytes, start: int) -> bool
     return any(argument.upper() == option for argument in arguments[start:])
 
 
+#: What Redis takes as an integer (``string2ll``); ``int`` would also take ``+1``, ``01``, `` 1`` and ``1_0``.
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+
+
 def _absolute(text: bytes, unit_ms: int, now_ms: int) -> bytes | None:
     """Return a relative expiry as Unix milliseconds, or None if Redis will refuse the number anyway."""
-    try:
-        relative = int(text)
-    except ValueError:
+    if not _INTEGER.fullmatch(text):
         return None
-    deadline = now_ms + relative * unit_ms
+    deadline = now_ms + int(text) * unit_ms
     return b"%d" % deadline if 0 < deadline < 1 << 62 else None
 
 
@@ -184,7 +192,7 @@ def _setex_pin(unit_ms: int) -> Callable[[tuple[bytes, ...], int, StreamIds], Ve
         if len(arguments) == 4:
             deadline = _absolute(arguments[2], unit_ms, now_ms)
             if deadline is not None and int(arguments[2]) > 0:
-                return Verdict(Kind.WRITE, (b"SET", arguments[1], arguments[3], b"PXAT", deadline))
+                return Verdict(Kind.WRITE, (b"SET", arguments[1], arguments[3], b"PXAT", deadline), OK)
         return Verdict(Kind.WRITE, arguments)
 
     return pin
