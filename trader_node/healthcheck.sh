@@ -39,6 +39,9 @@ while IFS='=' read -r name value; do
 done <"$file"
 
 now=$(date +%s)
+# While it loads its cache no event loop runs that could write heartbeats.
+[ "$state" != STARTING ] || fail "starting for $((now - since)) s"
+
 age=$((now - time))
 [ "$age" -le "$stale_after" ] || fail "last heartbeat $age s ago, state $state: the event loop hangs, or the node is gone"
 

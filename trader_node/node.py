@@ -25,6 +25,7 @@ from trader_node.readiness import answers
 from trader_node.report_server import ReportServer
 from trader_node.settings import Settings, SettingsError
 
+_SAY_FIRST_SECS = 2.0
 _SAY_EVERY_SECS = 5.0
 
 
@@ -34,8 +35,9 @@ def wait_for_redis(settings: Settings, beat: Callable[[], None], sleep: Callable
     Nautilus would wait too, but within its own code, where it neither writes a heartbeat nor takes a signal.
     """
     started = time.monotonic()
-    said = started
-    while not answers(settings.link_host, settings.link_port):
+    # The first message comes early, the others at the usual distance.
+    said = started - _SAY_EVERY_SECS + _SAY_FIRST_SECS
+    while not answers(settings.link_host, settings.link_port, settings.trader_id):
         beat()
         if time.monotonic() - said >= _SAY_EVERY_SECS:
             said = time.monotonic()
@@ -95,7 +97,10 @@ def main() -> int:
     except SettingsError as error:
         print(f"node: {error}", file=sys.stderr)
         return 2
-    return run_node(settings, plan)
+    try:
+        return run_node(settings, plan)
+    except KeyboardInterrupt:  # before the event loop took over the signals
+        return 130
 
 
 if __name__ == "__main__":

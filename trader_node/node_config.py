@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
+from nautilus_trader.common.config import resolve_path
 from nautilus_trader.config import (
     DatabaseConfig,
     ImportableConfig,
@@ -91,6 +92,7 @@ def plan_node(settings: Settings) -> NodePlan:
         raise SettingsError(
             f"TRADER_CONFIG={str(settings.config_path)!r} is not a node configuration: {error}"
         ) from None
+    _check_paths(config)
     return NodePlan(config, paper, _sandbox_venues(config))
 
 
@@ -204,6 +206,29 @@ def _purging(keep_minutes: int) -> dict[str, Any]:
         "purge_closed_positions_buffer_mins": keep_minutes,
         "purge_from_database": True,
     }
+
+
+def _check_paths(config: TradingNodeConfig) -> None:
+    """Import what the configuration names, so that a wrong name is one line and not a traceback out of Nautilus."""
+    for part in (*config.strategies, *config.actors, *config.exec_algorithms):
+        for field in part.__struct_fields__:
+            if field.endswith("_path"):
+                _check_path(getattr(part, field), field)
+    for client in (*config.data_clients.values(), *config.exec_clients.values()):
+        if isinstance(client, ImportableConfig):
+            _check_path(client.path, "path")
+            if client.factory is not None:
+                _check_path(client.factory.path, "factory.path")
+
+
+def _check_path(path: str, field: str) -> None:
+    try:
+        resolve_path(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(
+            f"TRADER_CONFIG: {field}={path!r} cannot be imported ({error}): the form is package.module:Class, "
+            "and the module's directory must be in PYTHONPATH"
+        ) from None
 
 
 def _sandbox_venues(config: TradingNodeConfig) -> tuple[str, ...]:

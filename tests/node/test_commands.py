@@ -80,35 +80,36 @@ def test_a_lookup_that_takes_for_ever_is_left_behind() -> None:
     assert fast == "fast"
 
 
-def test_an_empty_redis_has_no_positions(redis: RedisServer) -> None:
-    result = run_module("trader_node.positions", env={"REDIS_URL": redis.url})
-    assert result.returncode == 0
-    assert "TRADER-001: 0 positions, 0 open" in result.stdout
-
-
-def test_positions_are_listed_for_people(start_node: Callable[..., Node]) -> None:
+def test_positions_are_listed_for_people(
+    start_node: Callable[..., Node], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     node = start_node()
     node.wait_until_trading(fills=80)
     record = node.report(quiesce=True)
-    result = node.command("trader_node.positions", "--limit", "0")
-    assert result.returncode == 0, result.stderr
+    monkeypatch.setenv("REDIS_URL", node.environment["REDIS_URL"])
+    positions.main(limit=0)
+    lines = capsys.readouterr().out.splitlines()
     for name, position in record["positions"].items():
-        (line,) = [line for line in result.stdout.splitlines() if re.search(rf"\b{re.escape(name)}\b", line)]
+        (line,) = [line for line in lines if re.search(rf"\b{re.escape(name)}\b", line)]
         assert position["instrument_id"] in line
         assert position["realized_pnl"] in line
-    only_open = node.command("trader_node.positions", "--open", "--limit", "5")
-    assert only_open.stdout.count("P-") == 5
-    assert "FLAT" not in only_open.stdout
-    assert "0 positions" in node.command("trader_node.positions", "--trader", "OTHER-1").stdout
+    positions.main(open_only=True, limit=5)
+    only_open = capsys.readouterr().out
+    assert only_open.count("P-") == 5
+    assert "FLAT" not in only_open
+    positions.main(trader="OTHER-1")
+    assert "OTHER-1: 0 positions, 0 open" in capsys.readouterr().out
 
 
-def test_a_damaged_record_is_named(redis: RedisServer) -> None:
+def test_a_damaged_record_is_named(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with Redis(port=redis.port) as client:
         client.rpush("trader-TRADER-001:orders:O-1", b"\xc1not msgpack")
-    result = run_module("trader_node.inspect", env={"REDIS_URL": redis.url})
-    assert result.returncode == 2
-    assert "O-1 cannot be decoded" in result.stderr
-    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("REDIS_URL", redis.url)
+    with pytest.raises(typer.Exit):
+        inspect.main()
+    assert "O-1 cannot be decoded" in capsys.readouterr().err
 
 
 def test_a_missing_node_is_told(tmp_path: Path) -> None:

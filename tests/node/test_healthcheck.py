@@ -69,8 +69,9 @@ def test_a_blocked_event_loop_shows_by_an_old_heartbeat(tmp_path: Path) -> None:
     ("values", "says"),
     [
         ({"state": NodeState.WAITING, "since": _ago(7)}, "waiting for Redis for"),
-        ({"state": NodeState.STARTING, "since": _ago(7)}, "state STARTING for"),
+        ({"state": NodeState.STARTING, "since": _ago(7)}, "starting for"),
         ({"state": NodeState.STOPPING, "since": _ago(7)}, "state STOPPING for"),
+        ({"state": NodeState.STARTING, "since": _ago(40), "age": 40}, "starting for 4"),
         ({"last_quote": _ago(60)}, "no quote for 6"),
         ({"last_fill": _ago(60)}, "no fill for 6"),
         ({"last_fill": 0, "fills_since": _ago(60)}, "no fill for 6"),

@@ -117,7 +117,19 @@ def test_a_users_message_bus_is_kept_and_gets_a_database_only_on_request(tmp_pat
         ({"cache": {"database": {"host": "redis"}}}, "sets cache.database: remove it"),
         ({"cache": {"flush_on_start": True}}, "sets cache.flush_on_start: remove it"),
         ({"message_bus": {"database": {"host": "redis"}}}, "MESSAGE_BUS_DATABASE=true"),
-        ({"exec_clients": {"X": {"path": "no.such.module:Config", "config": {}}}}, "'X' cannot be configured"),
+        (
+            {"exec_clients": {"X": {"path": "no.such.module:Config", "config": {}}}},
+            "path='no.such.module:Config' cannot",
+        ),
+        ({"data_clients": {"X": {"path": "trader_node.market:Nothing", "config": {}}}}, "trader_node.market:Nothing"),
+        (
+            {"exec_clients": {"X": {"path": "trader_node.execution:PaperExecutionConfig", "config": {"venu": "X"}}}},
+            "'X' cannot be configured",
+        ),
+        (
+            {"strategies": [{"strategy_path": "mine:Best", "config_path": "mine:BestConfig", "config": {}}]},
+            "strategy_path='mine:Best' cannot be imported (No module named 'mine')",
+        ),
         ({"trader_id": "OTHER-001"}, "TRADER_ID"),
     ],
 )
@@ -130,7 +142,8 @@ def test_a_users_mistake_is_told_in_one_line(tmp_path: Path, content: Any, says:
     assert "\n" not in message
 
 
-def test_the_example_can_be_planned() -> None:
+def test_the_example_can_be_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(REPOSITORY / "examples" / "own_strategy")
     plan = _plan(TRADER_CONFIG=str(REPOSITORY / "examples" / "own_strategy" / "node.json"))
     assert not plan.paper
     assert plan.calculated_venues == ("PAPER",)

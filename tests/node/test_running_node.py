@@ -45,6 +45,8 @@ def test_redis_holds_exactly_what_the_node_knows_and_a_restart_brings_all_of_it_
     assert quiet["quiesced"] and quiet["flushed"] and quiet["not_pausable"] == []
     _assert_whole(quiet)
     assert differences(quiet, node.inspect()) == []
+    printed = node.command("trader_node.inspect", "--json")
+    assert differences(quiet, json.loads(printed.stdout)) == []
     assert wait_until(lambda: (beat := node.heartbeat()) and beat.paused, "pause in the heartbeat")
     assert node.command("trader_node.report", "--resume").returncode == 0
     node.wait_until_trading(fills=len(quiet["orders"]) + 20)
@@ -174,7 +176,7 @@ class TestUnderTheSupervisor:
     def _start(self, start_node: StartNode) -> Node:
         port, http_port = free_ports(2)
         listen, http = f"127.0.0.1:{port}", f"127.0.0.1:{http_port}"
-        return start_node("trader_node", LINK_LISTEN=listen, LINK_HTTP=http)
+        return start_node("trader_node", LINK_LISTEN=listen, LINK_HTTP=http, LINK_DRAIN_TIMEOUT="0.5")
 
     def test_it_trades_through_the_link_and_stops_cleanly(self, start_node: StartNode) -> None:
         trader = self._start(start_node)
