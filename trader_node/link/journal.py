@@ -6,6 +6,7 @@ lags, or a master restarted from an older AOF, then finds in here whatever it mi
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections import deque
@@ -20,7 +21,7 @@ MAGIC = b"RLJ1"
 _HEAD = struct.Struct("<II")
 #: Kind of record, form, database before and after, number of commands, sequence number.
 _BODY = struct.Struct("<BBHHIQ")
-_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED = 1, 2, 3
+_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED, _KIND_SKIP = 1, 2, 3, 4
 
 
 class JournalError(RuntimeError):
@@ -73,7 +74,13 @@ class Journal:
         match record:
             case VoidRecord(seq):
                 if seq >= self.first_seq:
-                    self.make_void(self.entry(seq))
+                    entry = self.entry(seq)
+                    self.make_void(entry)
+                    # Its client was told; an entry that nobody acknowledges would be kept, with all behind it.
+                    entry.acknowledged = True
+            case SkipRecord(seq):
+                self.skip_to(seq)
+                self._known_up_to = seq
             case AppliedRecord(seq):
                 for entry in self.range(max(self._known_up_to + 1, self.first_seq), seq):
                     entry.acknowledged = True
@@ -113,6 +120,11 @@ def encode_applied(seq: int) -> bytes:
     return _record(_BODY.pack(_KIND_APPLIED, 0, 0, 0, 0, seq))
 
 
+def encode_skip(seq: int) -> bytes:
+    """Return the record that says that numbering goes on behind ``seq``, because the tail of the journal was lost."""
+    return _record(_BODY.pack(_KIND_SKIP, 0, 0, 0, 0, seq))
+
+
 def _record(body: bytes) -> bytes:
     length = struct.pack("<I", len(body))
     return struct.pack("<I", zlib.crc32(length + body)) + length + body
@@ -132,7 +144,14 @@ class AppliedRecord:
     seq: int
 
 
-Record = Entry | VoidRecord | AppliedRecord
+@dataclass(frozen=True, slots=True)
+class SkipRecord:
+    """The next entry follows on ``seq``: the entries between are in the data set and were lost from the journal."""
+
+    seq: int
+
+
+Record = Entry | VoidRecord | AppliedRecord | SkipRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +163,55 @@ class Decoded:
 
 
 def decode_records(data: bytes, start: int) -> Decoded:
-    """Decode records from ``start`` up to the first that is torn or damaged."""
+    """Decode records from ``start`` up to the first that is torn or damaged.
+
+    Raises
+    ------
+    JournalError
+        If a whole record is of a kind that only a newer version writes.
+
+    """
     records: list[Record] = []
     position = start
-    while position + _HEAD.size <= len(data):
-        checksum, length = _HEAD.unpack_from(data, position)
-        end = position + _HEAD.size + length
-        if length < _BODY.size or end > len(data) or zlib.crc32(data[position + 4 : end]) != checksum:
-            break
-        kind, form, db, end_db, commands, seq = _BODY.unpack_from(data, position + _HEAD.size)
-        if kind == _KIND_VOID:
-            records.append(VoidRecord(seq))
-        elif kind == _KIND_APPLIED:
-            records.append(AppliedRecord(seq))
-        else:
-            payload = data[position + _HEAD.size + _BODY.size : end]
-            records.append(Entry(seq, db, end_db, Form(form), commands, payload))
+    while (end := _record_end(data, position)) is not None:
+        records.append(_decode(data, position, end))
         position = end
     return Decoded(records, position)
+
+
+def record_behind(data: bytes, position: int) -> bool:
+    """Tell whether a whole record begins anywhere behind ``position``.
+
+    A crash tears the end of what was written last, so nothing whole follows; behind damage, records do.
+    """
+    first_body = position + 1 + _HEAD.size
+    candidates = _BODY_BEGIN.finditer(data, first_body)
+    return any(_record_end(data, match.start() - _HEAD.size) is not None for match in candidates)
+
+
+#: Kind and form, in a position where a body may begin; looked ahead at, because candidates overlap.
+_BODY_BEGIN = re.compile(rb"(?=[\x01-\x04][\x00\x01])", re.DOTALL)
+
+
+def _record_end(data: bytes, position: int) -> int | None:
+    if position + _HEAD.size > len(data):
+        return None
+    checksum, length = _HEAD.unpack_from(data, position)
+    end: int = position + _HEAD.size + length
+    if length < _BODY.size or end > len(data) or zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+        return None
+    return end
+
+
+def _decode(data: bytes, position: int, end: int) -> Record:
+    kind, form, db, end_db, commands, seq = _BODY.unpack_from(data, position + _HEAD.size)
+    if kind == _KIND_ENTRY:
+        payload = data[position + _HEAD.size + _BODY.size : end]
+        return Entry(seq, db, end_db, Form(form), commands, payload)
+    if kind == _KIND_VOID:
+        return VoidRecord(seq)
+    if kind == _KIND_APPLIED:
+        return AppliedRecord(seq)
+    if kind == _KIND_SKIP:
+        return SkipRecord(seq)
+    raise JournalError(f"record of unknown kind {kind}: a newer version wrote it; run that version")

@@ -17,7 +17,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from .entries import Entry
-from .journal import MAGIC, Journal, JournalError, decode_records, encode_applied, encode_entry, encode_void
+from .journal import (
+    MAGIC,
+    Journal,
+    JournalError,
+    decode_records,
+    encode_applied,
+    encode_entry,
+    encode_skip,
+    encode_void,
+    record_behind,
+)
 from .state import LinkState
 
 _SUFFIX = ".journal"
@@ -45,6 +55,9 @@ class JournalFile:
         self._segment_bytes = segment_bytes
         self._segments: list[tuple[int, Path]] = []
         self._written_bytes = 0
+        #: Whether half a record may stand behind ``_written_bytes``.
+        self._torn = False
+        self._next_seq = 1
         self._descriptor = -1
         self._lock_descriptor = -1
         self._pending: list[bytes] = []
@@ -60,6 +73,18 @@ class JournalFile:
     def open(self) -> Journal:
         """Lock the folder, read what is there, cut a torn tail, and get ready to append."""
         try:
+            journal = self._open()
+        except BaseException:
+            if self._lock_descriptor >= 0:
+                os.close(self._lock_descriptor)
+            raise
+        if self._fsync is Fsync.EVERYSEC:
+            self._flusher = threading.Thread(target=self._flush_every_second, name="journal-fsync", daemon=True)
+            self._flusher.start()
+        return journal
+
+    def _open(self) -> Journal:
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock()
             self._load_state()
@@ -68,13 +93,11 @@ class JournalFile:
                 self._start_segment(journal.last_seq + 1)
             else:
                 self._open_last_segment()
+            self._next_seq = journal.last_seq + 1
         except OSError as error:
             raise JournalError(
                 f"journal folder {self._folder}: {error.strerror or error}: give the link a folder it may write"
             ) from error
-        if self._fsync is Fsync.EVERYSEC:
-            self._flusher = threading.Thread(target=self._flush_every_second, name="journal-fsync", daemon=True)
-            self._flusher.start()
         return journal
 
     def save_state(self) -> None:
@@ -89,6 +112,9 @@ class JournalFile:
 
     def append(self, entry: Entry) -> None:
         """Remember to write an entry; :meth:`flush` writes."""
+        if entry.seq != self._next_seq:
+            self._pending.append(encode_skip(entry.seq - 1))
+        self._next_seq = entry.seq + 1
         self._pending.append(encode_entry(entry))
 
     def append_void(self, seq: int) -> None:
@@ -107,22 +133,31 @@ class JournalFile:
         """
         if not self._pending:
             return
+        if self._torn:
+            self._cut()
         data = b"".join(self._pending)
+        self._torn = True
         try:
             _write_all(self._descriptor, data)
+            if self._fsync is Fsync.ALWAYS:
+                os.fdatasync(self._descriptor)
         except OSError:
-            # A part may be on disk: cut it, or the next record would follow half of this one.
+            # After a failed sync too: the kernel may have dropped the pages, so only writing again makes them safe.
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._written_bytes)
+                self._cut()
             raise
+        self._torn = False
         self._pending.clear()
         self._written_bytes += len(data)
-        if self._fsync is Fsync.ALWAYS:
-            os.fdatasync(self._descriptor)
-        elif self._fsync is Fsync.EVERYSEC:
+        if self._fsync is Fsync.EVERYSEC:
             self._dirty.set()
         if self._written_bytes >= self._segment_bytes:
             self._start_segment(next_seq)
+
+    def _cut(self) -> None:
+        """Cut what an interrupted write left, or the next record would follow half of one."""
+        os.ftruncate(self._descriptor, self._written_bytes)
+        self._torn = False
 
     def trim(self, first_seq: int) -> None:
         """Delete the segments that hold nothing from ``first_seq`` on."""
@@ -166,7 +201,11 @@ class JournalFile:
         self.save_state()
 
     def _load_segments(self) -> Journal:
-        self._segments = sorted((int(path.stem), path) for path in self._folder.glob("*" + _SUFFIX))
+        paths = sorted(self._folder.glob("*" + _SUFFIX))
+        for path in paths:
+            if not path.stem.isdecimal():
+                raise JournalError(f"{path} is not a journal segment: move it out of the folder")
+        self._segments = sorted((int(path.stem), path) for path in paths)
         journal = Journal(self._segments[0][0] if self._segments else 1)
         for number, (_, path) in enumerate(self._segments):
             last = number == len(self._segments) - 1
@@ -176,10 +215,13 @@ class JournalFile:
                     raise JournalError(f"{path} is not a journal segment: restore it, or move the folder away")
                 data = MAGIC
                 path.write_bytes(data)
-            decoded = decode_records(data, len(MAGIC))
+            try:
+                decoded = decode_records(data, len(MAGIC))
+            except JournalError as error:
+                raise JournalError(f"{path}: {error}") from error
             self.torn_bytes = len(data) - decoded.valid_bytes
             if self.torn_bytes:
-                if not last:
+                if not last or record_behind(data, decoded.valid_bytes):
                     raise JournalError(
                         f"{path} is damaged at byte {decoded.valid_bytes}: entries behind it may be missing in Redis; "
                         "restore the file, or move the folder away to go on without them"
@@ -189,7 +231,13 @@ class JournalFile:
                 if isinstance(record, Entry):
                     # Taken as young: nobody knows any more.
                     record.accepted_at = time.monotonic()
-                journal.take(record)
+                try:
+                    journal.take(record)
+                except JournalError as error:
+                    raise JournalError(
+                        f"{path}: {error}: a segment before it is missing; restore it, or move the folder away to go "
+                        "on without its entries"
+                    ) from error
         return journal
 
     def _open_last_segment(self) -> None:
@@ -201,16 +249,23 @@ class JournalFile:
         if self._segments and self._segments[-1][0] == first_seq:
             return
         path = self._folder / f"{first_seq:020d}{_SUFFIX}"
+        if self._descriptor >= 0:
+            os.fsync(self._descriptor)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        _write_all(descriptor, MAGIC)
+        try:
+            _write_all(descriptor, MAGIC)
+            self._sync_folder()
+        except OSError:
+            # A file without its magic would make the next start refuse the folder.
+            os.close(descriptor)
+            path.unlink()
+            raise
         with self._descriptor_lock:
             previous, self._descriptor = self._descriptor, descriptor
         if previous >= 0:
-            os.fsync(previous)
             os.close(previous)
         self._written_bytes = len(MAGIC)
         self._segments.append((first_seq, path))
-        self._sync_folder()
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
