@@ -10,10 +10,12 @@ set -eu
 HERE=$(dirname "$0")
 CONFIG=/data/sentinel.conf
 
-MASTER_NAME=${MASTER_NAME:-mymaster}
-SENTINEL_PORT=${SENTINEL_PORT:-26379}
+export MASTER_NAME="${MASTER_NAME:-mymaster}"
+export SENTINEL_PORT="${SENTINEL_PORT:-26379}"
+# A master silent for this long is suspected. Failing over a master that is merely slow is cheap (nothing is lost),
+# waiting is not: every client waits along.
+export SENTINEL_DOWN_AFTER_MS="${SENTINEL_DOWN_AFTER_MS:-1000}"
 SENTINEL_QUORUM=${SENTINEL_QUORUM:-2}
-SENTINEL_DOWN_AFTER_MS=${SENTINEL_DOWN_AFTER_MS:-1000}
 
 main() {
     if [ -s "$CONFIG" ]; then
@@ -27,7 +29,8 @@ main() {
     { settings && cat "$CONFIG.state" && tuning; } >"$CONFIG.new"
     mv "$CONFIG.new" "$CONFIG"
     rm -f "$CONFIG.state"
-    (sh "$HERE/periods.sh" "$SENTINEL_PORT" "$SENTINEL_DOWN_AFTER_MS" &)
+    # Forked twice so that it becomes a child of the container's init and is reaped there.
+    (sh "$HERE/settle.sh" &)
     exec redis-server "$CONFIG" --sentinel
 }
 
@@ -68,9 +71,10 @@ kept_state() {
 
 # After the state, because these lines need the monitored master to be declared.
 tuning() {
-    # A master silent for this long is suspected. Failing over a master that is merely slow is cheap (nothing is lost),
-    # waiting is not: every client waits along.
-    echo "sentinel down-after-milliseconds $MASTER_NAME $SENTINEL_DOWN_AFTER_MS"
+    # Patience while everything starts; settle.sh sets the real value.
+    patience_ms=3000
+    [ "$SENTINEL_DOWN_AFTER_MS" -le "$patience_ms" ] || patience_ms=$SENTINEL_DOWN_AFTER_MS
+    echo "sentinel down-after-milliseconds $MASTER_NAME $patience_ms"
     # Twice this passes before a failed attempt (split vote, leader lost) is repeated. The default of 180 s would be an
     # outage of six minutes; a failover itself takes about one second.
     echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-5000}"
