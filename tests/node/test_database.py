@@ -77,7 +77,7 @@ def test_a_password_goes_to_redis_and_nowhere_else(redis: RedisServer, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"host": "sentinel://a:1,b:99999"}, "port '99999'"),
+        ({"host": "sentinel://a:1,b:99999"}, "host 'b' is not a number from 1 to 65535"),
         ({"host": "http://x"}, "unknown scheme"),
         ({"host": "sentinel://127.0.0.1:1,127.0.0.1:2"}, "no Sentinel answers at 127.0.0.1:1, 127.0.0.1:2"),
         ({"host": "redis://r:1", "port": 2}, "port=2 is given beside a URL"),
