@@ -6,6 +6,7 @@ that some client was told of.
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from dataclasses import dataclass
 
@@ -28,16 +29,26 @@ class Read:
     repeatable: bool = True
 
 
+class _Own(enum.Enum):
+    """A request of the link's own."""
+
+    #: AUTH or ROLE.
+    HANDSHAKE = "handshake"
+    SELECT = "select"
+
+
 class Reader:
     """State of the read connection."""
 
     def __init__(self, auth: bytes = b"") -> None:
         self._auth = auth
         self._queue: deque[Read] = deque()
-        #: Requests on the wire: a Read, or None for the link's own.
-        self._wire: deque[Read | None] = deque()
+        #: Requests on the wire: a Read, or the link's own.
+        self._wire: deque[Read | _Own] = deque()
         self._framer = wire.ReplyFramer()
         self._db = 0
+        #: Why the database of the reads under way could not be selected: then they ran in another one.
+        self._select_error = b""
         self._connected = False
         self._checked = False
         self._oldest_sent_at: float | None = None
@@ -58,15 +69,16 @@ class Reader:
         """Begin on a new connection; return the bytes to send. Reads follow when the node has said it is a master."""
         self._framer = wire.ReplyFramer()
         self._db = 0
+        self._select_error = b""
         self._connected, self._checked = True, False
         self._oldest_sent_at = now
-        self._wire.extend([None] * (1 + bool(self._auth)))
+        self._wire.extend([_Own.HANDSHAKE] * (1 + bool(self._auth)))
         return self._auth + wire.encode_command(b"ROLE")
 
     def disconnected(self) -> None:
         """Keep what was asked and not answered, to ask again."""
         self._connected = False
-        unanswered = [read for read in self._wire if read is not None]
+        unanswered = [read for read in self._wire if isinstance(read, Read)]
         self._wire.clear()
         self._oldest_sent_at = None
         for read in reversed(unanswered):
@@ -88,7 +100,7 @@ class Reader:
                 continue
             if read.db != self._db:
                 parts.append(wire.encode_command(b"SELECT", read.db))
-                self._wire.append(None)
+                self._wire.append(_Own.SELECT)
                 self._db = read.db
             parts.append(read.payload)
             self._wire.append(read)
@@ -113,17 +125,22 @@ class Reader:
         read = self._wire[0]
         if wire.is_error(reply):
             text = wire.error_text(reply)
-            if read is None or blame(text) is not Blame.COMMAND:
+            if read is _Own.HANDSHAKE or blame(text) is not Blame.COMMAND:
                 # The read stays first in line and is asked again on the next connection.
                 return Reconnect(text, rediscover=blame(text) is Blame.ROLE, delay=0.05)
-        elif read is None and not self._checked and reply != wire.OK:
+            if read is _Own.SELECT:
+                # Belongs to the clients that read there; asking again would hold up all the others for ever.
+                self._select_error = reply
+        elif read is _Own.SELECT:
+            self._select_error = b""
+        elif read is _Own.HANDSHAKE and reply != wire.OK:
             role = wire.decode(reply)
             if not isinstance(role, list) or role[0] != b"master":
                 return Reconnect("the node is not a master", rediscover=True, delay=0.05)
             self._checked = True
         self._wire.popleft()
-        if read is not None:
-            _answer(read, reply)
+        if isinstance(read, Read):
+            _answer(read, self._select_error or reply)
         return None
 
 
