@@ -10,8 +10,9 @@ from .session import Hub, Session
 
 logger = logging.getLogger("link.server")
 
-#: Commands that may wait per client before its socket is left to fill up.
+#: Commands that may wait per client, and replies that may be due, before its socket is left to fill up.
 _BACKLOG_LIMIT = 1024
+_UNANSWERED_LIMIT = 16384
 
 
 class Clients(Protocol):
@@ -33,6 +34,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
+        self._draining = False
         self.session: Session | None = None
         self.open = False
 
@@ -40,7 +42,9 @@ class Client(asyncio.Protocol):
         """Begin the session."""
         self._transport = cast(asyncio.Transport, transport)
         self.open = True
-        self.session = Session(self._hub, self._clients.opened(self), self._transport.write, self._transport.close)
+        self.session = Session(
+            self._hub, self._clients.opened(self), self._transport.write, self._transport.close, self.regulate
+        )
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the session."""
@@ -67,9 +71,14 @@ class Client(asyncio.Protocol):
 
     def regulate(self) -> None:
         """Read from the client only while its commands can be taken and its replies leave."""
-        if not self.open or self._transport is None or self.session is None:
+        if not self.open or self._transport is None or self.session is None or self._transport.is_closing():
             return
-        wanted = self._writable and self.session.backlog < _BACKLOG_LIMIT
+        wanted = (
+            self._writable
+            and not self._draining
+            and self.session.backlog < _BACKLOG_LIMIT
+            and self.session.unanswered < _UNANSWERED_LIMIT
+        )
         if wanted and not self._reading:
             self._reading = True
             self._transport.resume_reading()
@@ -79,7 +88,7 @@ class Client(asyncio.Protocol):
 
     def stop_reading(self) -> None:
         """Take no more commands; for the time when the link drains."""
-        self._writable = False
+        self._draining = True
         self.regulate()
 
     def close(self) -> None:

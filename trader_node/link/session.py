@@ -6,6 +6,7 @@ different connections to Redis. Nothing is accepted before the link has had its 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +17,8 @@ from . import wire
 from .commands import Kind, StreamIds, Verdict, classify
 from .entries import Form, ReplySink
 from .reads import Read
+
+logger = logging.getLogger("link.session")
 
 
 class Hub(Protocol):
@@ -57,20 +60,33 @@ class Slot:
         self.reply: bytes | None = None
 
 
+#: Stands for bytes that are not a command.
+_NO_COMMAND: tuple[bytes, ...] = ()
+_PROTOCOL_ERROR = wire.encode_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+_DB_DIGITS = 5
 _QUEUED_REFUSAL = wire.encode_error("EXECABORT Transaction discarded because of previous errors.")
 
 
 class Session:
     """State of one client connection.
 
-    ``send`` takes bytes for the client; ``close`` ends the connection after them.
+    ``send`` takes bytes for the client; ``close`` ends the connection after them; ``progressed`` is called when
+    ``backlog`` or ``unanswered`` may have become smaller.
     """
 
-    def __init__(self, hub: Hub, client_id: int, send: Callable[[bytes], None], close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        client_id: int,
+        send: Callable[[bytes], None],
+        close: Callable[[], None],
+        progressed: Callable[[], None],
+    ) -> None:
         self._hub = hub
         self._client_id = client_id
         self._send = send
         self._close = close
+        self._progressed = progressed
         self._reader = hiredis.Reader()
         self._slots: deque[Slot] = deque()
         self._backlog: deque[tuple[bytes, ...]] = deque()
@@ -82,32 +98,53 @@ class Session:
         self._transaction: list[Verdict] | None = None
         self._transaction_db = 0
         self._transaction_refused = False
+        #: A transaction that selects a database is under way: whether it is carried out decides where the next
+        #: command belongs.
+        self._db_undecided = False
         self._gone = False
         self._closing = False
         self._corked = False
+        #: What follows is not looked at: it is behind QUIT or behind bytes that are no command.
+        self._deaf = False
 
     @property
     def backlog(self) -> int:
         """How many commands wait for earlier ones."""
         return len(self._backlog)
 
+    @property
+    def unanswered(self) -> int:
+        """How many replies are still due."""
+        return len(self._slots)
+
     def receive(self, data: bytes) -> None:
         """Take bytes of the client."""
         self._reader.feed(data)
         self._corked = True
         try:
-            while not self._closing and (command := self._reader.gets()) is not False:
+            while not self._deaf and (command := self._reader.gets()) is not False:
                 self._command(command)
-        except hiredis.ProtocolError:
-            self._protocol_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+        except (hiredis.ProtocolError, TypeError):
+            # TypeError: a RESP3 map with a key that Python cannot hash.
+            self._line_up(_NO_COMMAND)
         finally:
             self._corked = False
             self._flush()
 
     def resume(self) -> None:
-        """Go on with commands that waited until writes may be accepted."""
-        while self._backlog and self._dispatch(self._backlog[0]):
-            self._backlog.popleft()
+        """Go on with commands that waited until writes may be accepted.
+
+        Raises nothing: the caller is in the middle of other clients' replies.
+        """
+        try:
+            while self._backlog and self._dispatch(self._backlog[0]):
+                self._backlog.popleft()
+                if self._closing:
+                    self._backlog.clear()
+        except Exception:
+            logger.exception("client %d: closed, because of an error in the link", self._client_id)
+            self._backlog.clear()
+            self._close()
 
     def disconnected(self) -> None:
         """Take note that the client is gone.
@@ -120,27 +157,26 @@ class Session:
 
     def _command(self, command: object) -> None:
         if not isinstance(command, list) or not all(isinstance(argument, bytes) for argument in command):
-            self._protocol_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+            self._line_up(_NO_COMMAND)
+        elif command:
+            self._line_up(tuple(command))
+
+    def _line_up(self, arguments: tuple[bytes, ...]) -> None:
+        if self._deaf:
             return
-        if not command:
-            return
-        arguments = tuple(command)
+        self._deaf = arguments == _NO_COMMAND or arguments[0].upper() == b"QUIT"
         if self._backlog or not self._dispatch(arguments):
             self._backlog.append(arguments)
-
-    def _protocol_error(self, text: str) -> None:
-        self._reply(wire.encode_error(text))
-        self._finish()
-
-    def _finish(self) -> None:
-        self._closing = True
-        self._flush()
 
     # --- one command ---------------------------------------------------------------------------------------------
 
     def _dispatch(self, arguments: tuple[bytes, ...]) -> bool:
         """Carry out a command, or return False if it has to wait."""
-        if not self._hub.may_accept():
+        if arguments == _NO_COMMAND:
+            self._closing = True
+            self._reply(_PROTOCOL_ERROR)
+            return True
+        if self._db_undecided or not self._hub.may_accept():
             return False
         verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids)
         match verdict.kind:
@@ -191,6 +227,7 @@ class Session:
             self._flush()
             if self._backlog:
                 self.resume()
+            self._progressed()
 
         return deliver
 
@@ -248,17 +285,28 @@ class Session:
         elif not queued:
             self._reply(wire.EMPTY_ARRAY)
         else:
-            begin_db, self._db = self._db, self._transaction_db
+            sink = self._sink()
             self._hub.submit_write(
                 b"".join(wire.encode_command(*verdict.arguments) for verdict in queued),
                 len(queued),
                 Form.TRANSACTION,
-                db=begin_db,
+                db=self._db,
                 end_db=self._transaction_db,
                 certain_replies=tuple(verdict.certain_reply for verdict in queued),
-                sink=self._sink(),
+                sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
             )
         return True
+
+    def _selecting(self, sink: ReplySink, db: int) -> ReplySink:
+        self._db_undecided = True
+
+        def deliver(reply: bytes) -> None:
+            if not wire.is_error(reply):
+                self._db = db
+            self._db_undecided = False
+            sink(reply)
+
+        return deliver
 
     def _do_multi(self, arguments: tuple[bytes, ...]) -> bytes:
         if self._transaction is not None:
@@ -273,7 +321,13 @@ class Session:
         return wire.OK
 
     def _do_select(self, arguments: tuple[bytes, ...]) -> bytes:
-        if len(arguments) != 2 or not arguments[1].isdigit() or int(arguments[1]) >= self._hub.databases:
+        # The length first: Python refuses to convert thousands of digits.
+        if (
+            len(arguments) != 2
+            or len(arguments[1]) > _DB_DIGITS
+            or not arguments[1].isdigit()
+            or int(arguments[1]) >= self._hub.databases
+        ):
             self._transaction_refused = self._transaction is not None
             return wire.encode_error("ERR DB index is out of range")
         if self._transaction is not None:
@@ -330,7 +384,7 @@ class Session:
         elif action == b"ID":
             return wire.encode_integer(self._client_id)
         elif action == b"GETNAME":
-            return wire.encode_bulk(self._name)
+            return wire.encode_bulk(self._name) if self._name else b"$-1\r\n"
         elif action not in (b"SETINFO", b"NO-EVICT", b"NO-TOUCH"):
             shown = action[:32].decode(errors="replace")
             return wire.encode_error(f"ERR link: CLIENT {shown} is not available: connections end at the link")

@@ -1,0 +1,492 @@
+"""One client's connection: what it sends, what the link makes of it, and what comes back in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from trader_node.link import wire
+from trader_node.link.commands import StreamIds
+from trader_node.link.entries import LOST_REPLY, Entry, Form, ReplySink
+from trader_node.link.reads import Read
+from trader_node.link.session import Session
+
+ABORTED = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+OUT_OF_RANGE = b"-ERR DB index is out of range\r\n"
+PROTOCOL_ERROR = b"-ERR Protocol error: commands must be RESP arrays of bulk strings\r\n"
+
+
+@dataclass
+class Hub:
+    """Notes what is submitted, and answers when the test says so."""
+
+    databases: int = 16
+    stream_ids: StreamIds = field(default_factory=StreamIds)
+    accepting: bool = True
+    writes: list[Entry] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    #: Everything submitted, in order, in the words of the client.
+    log: list[str] = field(default_factory=list)
+
+    def may_accept(self) -> bool:
+        return self.accepting
+
+    def wall_clock_ms(self) -> int:
+        return 1_000
+
+    def submit_write(
+        self,
+        payload: bytes,
+        commands: int,
+        form: Form,
+        *,
+        db: int,
+        end_db: int,
+        certain_replies: tuple[bytes, ...],
+        sink: ReplySink | None,
+        writes_only: bool = True,
+    ) -> None:
+        self.writes.append(Entry(0, db, end_db, form, commands, payload, certain_replies, sink))
+        self.log.append("write " + words(payload))
+
+    def submit_read(self, read: Read) -> None:
+        self.reads.append(read)
+        self.log.append("read " + words(read.payload))
+
+    def answer_write(self, reply: bytes) -> None:
+        self.writes.pop(0).refuse(reply)
+
+    def answer_read(self, reply: bytes) -> None:
+        sink = self.reads.pop(0).sink
+        assert sink is not None
+        sink(reply)
+
+
+def words(payload: bytes) -> str:
+    framer = wire.ReplyFramer()
+    framer.feed(payload)
+    commands = []
+    while (reply := framer.next()) is not None:
+        arguments = wire.decode(reply)
+        assert isinstance(arguments, list)
+        commands.append(b" ".join(arguments).decode())
+    return "; ".join(commands)
+
+
+def packed(*commands: str) -> bytes:
+    return b"".join(wire.encode_command(*command.split()) for command in commands)
+
+
+class Client:
+    """A session with a client who notes what it is told."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.out = b""
+        self.closed = False
+        self.progress = 0
+        self.session = Session(hub, 7, self._take, self._closed, self._progressed)
+
+    def _take(self, data: bytes) -> None:
+        assert not self.closed, "written to after the end"
+        self.out += data
+
+    def _closed(self) -> None:
+        self.closed = True
+
+    def _progressed(self) -> None:
+        self.progress += 1
+
+    def sends(self, *commands: str) -> Client:
+        self.session.receive(packed(*commands))
+        return self
+
+    @property
+    def told(self) -> bytes:
+        told, self.out = self.out, b""
+        return told
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+@pytest.fixture
+def client(hub: Hub) -> Client:
+    return Client(hub)
+
+
+# --- order -----------------------------------------------------------------------------------------------------------
+
+
+def test_pipelined_writes_are_submitted_at_once_and_answered_in_order(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "RPUSH b 2", "DEL c")
+    assert hub.log == ["write SET a 1", "write RPUSH b 2", "write DEL c"]
+    assert client.told == b""
+    hub.answer_write(wire.OK)
+    hub.answer_write(b":1\r\n")
+    assert client.told == b"+OK\r\n:1\r\n"
+    hub.answer_write(b":0\r\n")
+    assert client.told == b":0\r\n"
+
+
+def test_replies_wait_for_those_before_them(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "SET b 2", "PING", "WATCH x")
+    second = hub.writes.pop(1)
+    second.refuse(b"+second\r\n")
+    assert client.told == b""
+    hub.answer_write(b"+first\r\n")
+    told = client.told
+    assert told.startswith(b"+first\r\n+second\r\n+PONG\r\n-ERR link: WATCH")
+
+
+def test_read_waits_for_the_clients_own_write(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "GET a", "GET b", "SET c 3")
+    assert hub.log == ["write SET a 1"]
+    hub.answer_write(wire.OK)
+    assert hub.log[1:] == ["read GET a", "read GET b"]
+    hub.answer_read(b"$1\r\n1\r\n")
+    assert len(hub.log) == 3, "b is not read yet"
+    hub.answer_read(b"$-1\r\n")
+    assert hub.log[3:] == ["write SET c 3"]
+    hub.answer_write(wire.OK)
+    assert client.told == b"+OK\r\n$1\r\n1\r\n$-1\r\n+OK\r\n"
+    assert (client.session.backlog, client.session.unanswered) == (0, 0)
+
+
+def test_what_needs_nobody_keeps_its_place_too(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "GET a", "PING", "SELECT 1", "SET b 2")
+    hub.answer_write(wire.OK)
+    assert client.told == wire.OK
+    hub.answer_read(b"$1\r\n1\r\n")
+    assert client.told == b"$1\r\n1\r\n+PONG\r\n+OK\r\n"
+    assert hub.writes[0].db == 1
+
+
+def test_other_clients_do_not_wait(hub: Hub) -> None:
+    Client(hub).sends("SET a 1", "GET a")
+    Client(hub).sends("GET a")
+    assert hub.log == ["write SET a 1", "read GET a"]
+
+
+def test_commands_may_come_in_any_pieces(hub: Hub, client: Client) -> None:
+    for byte in packed("SET a 1", "MULTI", "SET b 2", "EXEC"):
+        client.session.receive(bytes([byte]))
+    assert hub.log == ["write SET a 1", "write SET b 2"]
+
+
+def test_the_shell_hears_when_there_is_less_to_wait_for(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", *["GET a", "SET a 2"] * 5)
+    assert client.session.backlog == 10
+    backlogs = []
+    while hub.writes or hub.reads:
+        before = client.progress
+        hub.answer_write(wire.OK) if hub.writes else hub.answer_read(wire.OK)
+        assert client.progress > before
+        backlogs.append(client.session.backlog)
+    assert backlogs == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0]
+
+
+def test_very_long_backlog_is_worked_off_without_recursion(hub: Hub, client: Client) -> None:
+    hub.accepting = False
+    client.sends(*["PING"] * 5_000, *["SET a 1"] * 5_000)
+    hub.accepting = True
+    client.session.resume()
+    assert client.told == wire.PONG * 5_000
+    assert len(hub.writes) == 5_000
+
+
+# --- transactions ----------------------------------------------------------------------------------------------------
+
+
+def test_transaction_is_one_entry(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SET a 1", "GET a", "MSET b 2 c 3", "PING")
+    assert client.told == wire.OK + wire.QUEUED * 4
+    assert hub.log == []
+    client.sends("EXEC")
+    assert hub.log == ["write SET a 1; GET a; MSET b 2 c 3; PING"]
+    (entry,) = hub.writes
+    assert (entry.form, entry.commands) == (Form.TRANSACTION, 4)
+    assert entry.certain_replies == (wire.OK, b"", wire.OK, b"")
+    entry.deliver([wire.OK, b"$1\r\n1\r\n", wire.OK, wire.PONG])
+    assert client.told == b"*4\r\n+OK\r\n$1\r\n1\r\n+OK\r\n+PONG\r\n"
+
+
+def test_pipelined_transaction_whose_answer_was_lost_keeps_its_prefix(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SET a 1", "INCR b", "EXEC", "PING")
+    hub.writes[0].deliver_lost()
+    assert client.told == wire.OK + wire.QUEUED * 2 + b"*2\r\n+OK\r\n" + LOST_REPLY + wire.PONG
+
+
+def test_transaction_waits_for_the_clients_own_reads(hub: Hub, client: Client) -> None:
+    client.sends("GET a", "MULTI", "SET a 1", "EXEC", "GET a")
+    assert hub.log == ["read GET a"]
+    hub.answer_read(b"$-1\r\n")
+    assert hub.log[1:] == ["write SET a 1"]
+    hub.answer_write(b"*1\r\n+OK\r\n")
+    assert hub.log[2:] == ["read GET a"]
+    assert client.told == b"$-1\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n"
+
+
+def test_empty_transaction(hub: Hub, client: Client) -> None:
+    assert client.sends("MULTI", "EXEC").told == b"+OK\r\n*0\r\n"
+    assert hub.log == []
+
+
+def test_discard(hub: Hub, client: Client) -> None:
+    assert client.sends("MULTI", "SET a 1", "DISCARD", "SET b 2").told == b"+OK\r\n+QUEUED\r\n+OK\r\n"
+    assert hub.log == ["write SET b 2"]
+
+
+@pytest.mark.parametrize("refused", ["BLPOP a 0", "SUBSCRIBE c", "NONSENSE", "ECHO x", "SELECT 99", "AUTH p"])
+def test_refused_command_aborts_the_transaction(hub: Hub, client: Client, refused: str) -> None:
+    told = client.sends("MULTI", "SET a 1", refused, "SET b 2", "EXEC").told
+    assert told.startswith(wire.OK + wire.QUEUED + b"-")
+    assert told.endswith(wire.QUEUED + ABORTED)
+    assert hub.log == []
+    # And only that one.
+    assert client.sends("MULTI", "SET a 1", "EXEC").told == wire.OK + wire.QUEUED
+    assert hub.log == ["write SET a 1"]
+
+
+def test_refused_command_before_multi_does_not_count(hub: Hub, client: Client) -> None:
+    client.sends("NONSENSE", "MULTI", "SET a 1", "EXEC")
+    assert hub.log == ["write SET a 1"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "error"),
+    [
+        (["EXEC"], b"-ERR EXEC without MULTI\r\n"),
+        (["DISCARD"], b"-ERR DISCARD without MULTI\r\n"),
+        (["MULTI", "MULTI"], b"+OK\r\n-ERR MULTI calls can not be nested\r\n"),
+    ],
+)
+def test_transaction_commands_out_of_place(client: Client, commands: list[str], error: bytes) -> None:
+    assert client.sends(*commands).told == error
+
+
+def test_expiry_inside_a_transaction_is_pinned(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "EXPIRE a 5", "EXEC")
+    assert hub.log == ["write PEXPIREAT a 6000"]
+
+
+# --- databases -------------------------------------------------------------------------------------------------------
+
+
+def test_select_is_remembered(hub: Hub, client: Client) -> None:
+    assert client.sends("SELECT 3", "SET a 1").told == wire.OK
+    assert (hub.writes[0].db, hub.writes[0].end_db) == (3, 3)
+    hub.answer_write(wire.OK)
+    client.sends("GET a")
+    assert hub.reads[0].db == 3
+
+
+@pytest.mark.parametrize("number", ["16", "-1", "x", "", "1.0", "9" * 5_000])
+def test_select_out_of_range(hub: Hub, client: Client, number: str) -> None:
+    client.session.receive(wire.encode_command("SELECT", number) + packed("SET a 1"))
+    assert client.told == OUT_OF_RANGE
+    assert hub.writes[0].db == 0
+
+
+def test_select_inside_a_transaction(hub: Hub, client: Client) -> None:
+    client.sends("SELECT 1", "MULTI", "SET a 1", "SELECT 4", "SET b 2", "EXEC", "SET c 3")
+    assert hub.log == ["write SET a 1; SELECT 4; SET b 2"]
+    assert (hub.writes[0].db, hub.writes[0].end_db) == (1, 4)
+    hub.answer_write(b"*3\r\n+OK\r\n+OK\r\n+OK\r\n")
+    assert hub.writes[0].db == 4
+
+
+def test_select_inside_a_transaction_that_is_discarded_has_no_effect(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SELECT 4", "DISCARD", "SET a 1")
+    assert hub.writes[0].db == 0
+
+
+def test_select_inside_a_transaction_that_redis_aborts_has_no_effect(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SELECT 4", "SET a", "EXEC", "SET b 2", "MULTI", "SET c 3", "EXEC")
+    hub.answer_write(ABORTED)
+    assert [entry.db for entry in hub.writes] == [0, 0]
+    assert [entry.end_db for entry in hub.writes] == [0, 0]
+
+
+def test_reset(hub: Hub, client: Client) -> None:
+    told = client.sends("SELECT 3", "CLIENT SETNAME x", "MULTI", "RESET", "CLIENT GETNAME", "EXEC", "SET a 1").told
+    assert told == wire.OK * 3 + b"+RESET\r\n$-1\r\n-ERR EXEC without MULTI\r\n"
+    assert hub.writes[0].db == 0
+
+
+# --- the link cannot accept ------------------------------------------------------------------------------------------
+
+
+def test_commands_wait_until_they_may_be_accepted(hub: Hub, client: Client) -> None:
+    hub.accepting = False
+    client.sends("PING", "MULTI", "SET a 1", "EXEC", "GET a")
+    assert (client.told, hub.log, client.session.backlog) == (b"", [], 5)
+    client.session.resume()
+    assert client.session.backlog == 5
+    hub.accepting = True
+    client.session.resume()
+    assert hub.log == ["write SET a 1"]
+    assert client.told == wire.PONG + wire.OK + wire.QUEUED
+    hub.answer_write(b"*1\r\n+OK\r\n")
+    assert hub.log[1:] == ["read GET a"]
+
+
+def test_bound_may_be_reached_again_in_the_middle_of_the_backlog(hub: Hub, client: Client) -> None:
+    hub.accepting = False
+    client.sends("SET a 1", "SET b 2", "SET c 3")
+    states = iter([True, False])
+    hub.may_accept = lambda: next(states)  # type: ignore[method-assign]
+    client.session.resume()
+    assert hub.log == ["write SET a 1"]
+    hub.may_accept = lambda: True  # type: ignore[method-assign]
+    hub.answer_write(wire.OK)
+    assert hub.log[1:] == ["write SET b 2", "write SET c 3"]
+
+
+# --- a client that goes ----------------------------------------------------------------------------------------------
+
+
+def test_client_gone_in_the_middle_of_multi(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SET a 1")
+    client.session.disconnected()
+    assert hub.log == []
+
+
+def test_client_gone_after_half_a_command(hub: Hub, client: Client) -> None:
+    client.session.receive(packed("SET a 1") + packed("SET b 2")[:-3])
+    client.session.disconnected()
+    assert hub.log == ["write SET a 1"]
+
+
+def test_client_gone_with_whole_commands_waiting(hub: Hub, client: Client) -> None:
+    client.sends("GET a", "SET a 1", "MULTI", "SET b 2", "EXEC", "MULTI", "SET c 3")
+    client.session.disconnected()
+    assert hub.log == ["read GET a"]
+    hub.answer_read(wire.OK)
+    assert hub.log[1:] == ["write SET a 1", "write SET b 2"]
+    hub.answer_write(wire.OK)
+    hub.answer_write(b"*1\r\n+OK\r\n")
+    assert client.told == b""
+    assert (client.session.backlog, client.session.unanswered) == (0, 0)
+
+
+def test_client_gone_while_nothing_is_accepted(hub: Hub, client: Client) -> None:
+    hub.accepting = False
+    client.sends("SET a 1", "PING")
+    client.session.disconnected()
+    assert client.session.backlog == 2
+    hub.accepting = True
+    client.session.resume()
+    assert hub.log == ["write SET a 1"]
+    assert client.session.backlog == 0
+    hub.answer_write(wire.OK)
+    assert client.told == b""
+
+
+# --- the end of a connection -----------------------------------------------------------------------------------------
+
+
+def test_quit_ends_after_the_replies_before_it(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "GET a", "QUIT", "SET b 2", "PING")
+    hub.answer_write(wire.OK)
+    assert not client.closed
+    hub.answer_read(b"$1\r\n1\r\n")
+    assert client.closed
+    assert client.told == b"+OK\r\n$1\r\n1\r\n+OK\r\n"
+    assert hub.log == ["write SET a 1", "read GET a"]
+    client.sends("SET c 3")
+    assert len(hub.log) == 2
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET a\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"+OK\r\n",
+        b":1\r\n",
+        b"*1\r\n:1\r\n",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n*1\r\n$4\r\nPING\r\n",
+        b"%1\r\n*0\r\n+a\r\n",
+        b"*1\r\n" * 20,
+        b"-ERR x\r\n",
+    ],
+)
+def test_garbage_is_answered_and_ends_the_connection(hub: Hub, client: Client, garbage: bytes) -> None:
+    client.session.receive(garbage + packed("SET b 2"))
+    assert client.told == PROTOCOL_ERROR
+    assert client.closed
+    client.sends("SET c 3")
+    assert hub.log == []
+
+
+def test_error_about_garbage_comes_after_the_replies_before_it(hub: Hub, client: Client) -> None:
+    client.session.receive(packed("SET a 1", "GET a") + b"garbage\r\n")
+    client.session.receive(b"more\r\n")
+    hub.answer_write(wire.OK)
+    hub.answer_read(b"$1\r\n1\r\n")
+    assert client.told == b"+OK\r\n$1\r\n1\r\n" + PROTOCOL_ERROR
+    assert client.closed
+
+
+def test_empty_array_is_no_command(hub: Hub, client: Client) -> None:
+    client.session.receive(b"*0\r\n" + packed("PING"))
+    assert client.told == wire.PONG
+
+
+def test_error_of_one_session_does_not_reach_others(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "GET a", "SET b 2")
+
+    def broken(read: Read) -> None:
+        raise ZeroDivisionError
+
+    hub.submit_read = broken  # type: ignore[method-assign]
+    hub.answer_write(wire.OK)
+    assert client.told == wire.OK
+    assert client.closed
+    assert client.session.backlog == 0
+
+
+# --- what the link answers itself ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        ("PING", b"+PONG\r\n"),
+        ("ping hello", b"$5\r\nhello\r\n"),
+        ("ECHO x", b"$1\r\nx\r\n"),
+        ("ECHO", b"-ERR wrong number of arguments for 'echo' command\r\n"),
+        ("UNWATCH", b"+OK\r\n"),
+        ("CLIENT ID", b":7\r\n"),
+        ("CLIENT GETNAME", b"$-1\r\n"),
+        ("CLIENT SETNAME me", b"+OK\r\n"),
+        ("CLIENT SETINFO LIB-NAME redis-rs", b"+OK\r\n"),
+        ("CLIENT NO-EVICT on", b"+OK\r\n"),
+        ("CLIENT KILL ID 3", b"-ERR link: CLIENT KILL is not available: connections end at the link\r\n"),
+        ("CLIENT", b"-ERR link: CLIENT  is not available: connections end at the link\r\n"),
+        ("HELLO 3", b"-NOPROTO unsupported protocol version: the link speaks RESP2\r\n"),
+    ],
+)
+def test_local_commands(client: Client, command: str, reply: bytes) -> None:
+    assert client.sends(command).told == reply
+
+
+def test_client_name(client: Client) -> None:
+    assert client.sends("CLIENT SETNAME me", "CLIENT GETNAME").told == b"+OK\r\n$2\r\nme\r\n"
+
+
+@pytest.mark.parametrize("command", ["HELLO", "HELLO 2", "HELLO 2 SETNAME x"])
+def test_hello_2(client: Client, command: str) -> None:
+    reply = wire.decode(client.sends(command).told)
+    assert isinstance(reply, list)
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    assert (fields[b"proto"], fields[b"id"], fields[b"role"]) == (2, 7, b"master")
+
+
+def test_auth_says_where_the_password_belongs(client: Client) -> None:
+    assert b"connection string" in client.sends("AUTH p").told
