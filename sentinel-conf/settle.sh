@@ -43,8 +43,9 @@ wait_for_sentinel() {
 
 wait_for_master() {
     deadline=$(($(date +%s) + GRACE_S))
-    # No other flag: connected, and not suspected.
-    until [ "$(ask SENTINEL MASTER "$MASTER_NAME" | grep -x -A 1 flags | tail -n 1)" = master ]; do
+    # The run id comes with the first answer to INFO. The flags would not do: a connection that is only being tried
+    # counts as connected.
+    until [ -n "$(ask SENTINEL MASTER "$MASTER_NAME" | grep -x -A 1 runid | tail -n 1)" ]; do
         [ "$(date +%s)" -lt "$deadline" ] || break
         sleep 0.1
     done
