@@ -11,8 +11,8 @@ import pytest
 from drills.stack import SERVICES, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Files of the stack under test; the second one makes name lookups slow and useless, as they are in a bad moment.
-FILES = ("compose/base.yaml", "tests/stack/dead-resolver.yaml")
+#: Files of the stack under test; the second one makes name lookups slow and useless.
+FILES = ("compose/base.yaml", "tests/stack/overlay.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trader_node.link import wire
-from trader_node.link.entries import LOST_REPLY, Entry, Form
+from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form
 from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_void
 from trader_node.link.sequencer import Decision, Halt, Limits, Ready, Reconnect, Sequencer
 from trader_node.link.sequencer import Phase as LinkPhase
@@ -87,6 +87,7 @@ class World(RuleBasedStateMachine):
 
     def _accept(self, payload: bytes, values: list[int], form: Form) -> None:
         seq = self.link.journal.last_seq + 1
+        commands = max(len(values), 1)
         self.accepted[seq] = values
 
         def sink(reply: bytes) -> None:
@@ -94,7 +95,7 @@ class World(RuleBasedStateMachine):
             self.replies[seq] = reply
 
         self.link.accept(
-            payload, max(len(values), 1), form, db=0, end_db=0, certain_replies=(), sink=sink, now=self.now
+            payload, commands, form, db=0, end_db=0, certain_replies=(b"",) * commands, sink=sink, now=self.now
         )
 
     @precondition(lambda self: self.link.numbered)
@@ -185,6 +186,11 @@ class World(RuleBasedStateMachine):
         self.connection = None
 
     @rule()
+    def acknowledge_held(self) -> None:
+        self._write_journal()
+        self.link.acknowledge_held(self.now)
+
+    @rule()
     def crash_link(self) -> None:
         self.disk.lose_pending()
         known = self.disk.read(self.link.journal.first_seq)
@@ -263,7 +269,7 @@ class World(RuleBasedStateMachine):
     def replies_are_true(self) -> None:
         for seq, reply in self.replies.items():
             values = self.accepted[seq]
-            if not values or LOST_REPLY in reply or wire.is_error(reply):
+            if not values or LOST_REPLY in reply or JOURNALLED_REPLY in reply or wire.is_error(reply):
                 continue
             before = len(self._expected(seq - 1))
             lengths = [wire.encode_integer(before + index + 1) for index in range(len(values))]

@@ -69,6 +69,14 @@ def _run(
         float,
         typer.Option(envvar="LINK_DRAIN_TIMEOUT", min=0.0, help="seconds to wait for writes at SIGTERM"),
     ] = 5.0,
+    acknowledge_held_after: Annotated[
+        float,
+        typer.Option(
+            envvar="LINK_ACKNOWLEDGE_HELD_AFTER",
+            help="answer a write from the journal on disk when it has waited for so many seconds, for clients that "
+            "make no use of replies; negative: answer only what is applied",
+        ),
+    ] = -1.0,
     log_level: Annotated[str, typer.Option(envvar="LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
     """Accept Redis commands on a local port and apply every write exactly once, through any failover."""
@@ -85,6 +93,10 @@ def _run(
             raise _MistakeError(
                 "REDIS_URL: TLS (sentinels://, rediss://) is not supported yet: use sentinel:// or redis://"
             )
+        if acknowledge_held_after >= 0 and not journal_dir:
+            raise _MistakeError(
+                f"LINK_ACKNOWLEDGE_HELD_AFTER={acknowledge_held_after:g} needs a journal on disk: set LINK_JOURNAL_DIR"
+            )
         config = LinkConfig(
             target=target,
             listen=_address(listen, "LINK_LISTEN"),
@@ -96,6 +108,7 @@ def _run(
             http=_address(http, "LINK_HTTP") if http else None,
             response_timeout=response_timeout,
             drain_timeout=drain_timeout,
+            acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
         )
         link = Link(config)
         uvloop.run(link.run())

@@ -29,6 +29,7 @@ logger = logging.getLogger("link")
 
 _COMPLAIN_INTERVAL = 5.0
 _TRIM_INTERVAL = 1.0
+_HELD_INTERVAL = 0.05
 
 
 class Link:
@@ -102,6 +103,7 @@ class Link:
         end_db: int,
         certain_replies: tuple[bytes, ...],
         sink: ReplySink | None,
+        writes_only: bool = True,
     ) -> None:
         """Accept a write."""
         self.sequencer.accept(
@@ -113,6 +115,7 @@ class Link:
             certain_replies=certain_replies,
             sink=sink,
             now=time.monotonic(),
+            writes_only=writes_only,
         )
         self.upstream.pump()
 
@@ -190,6 +193,9 @@ class Link:
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._maintain(), name="maintain"),
         ]
+        after = self._config.acknowledge_held_after
+        if after is not None:
+            tasks.append(asyncio.create_task(self._acknowledge_held(after), name="acknowledge held"))
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             # A halted upstream ends its task and is no reason to leave: clients keep waiting, health is red.
@@ -210,6 +216,7 @@ class Link:
 
     async def _maintain(self) -> None:
         """Trim the journal, retry a full disk, and complain about what an operator should know."""
+        late_errors = 0
         while True:
             if self._config.target.sentinel and not self.sequencer.numbered:
                 self.watch.check_master_name()
@@ -223,8 +230,22 @@ class Link:
                 logger.warning("waiting for a master of %s", self._config.target)
             if self._disk_error:
                 self._before_send()
+            if self.sequencer.counters.late_errors != late_errors:
+                late_errors = self.sequencer.counters.late_errors
+                logger.error(
+                    "%d writes that were answered from the journal failed when they were applied; the last: %s",
+                    late_errors,
+                    self.sequencer.last_refusal,
+                )
             self._progressed()
             await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
+
+    async def _acknowledge_held(self, after: float) -> None:
+        """Answer from the journal what has waited for ``after`` seconds."""
+        while True:
+            await asyncio.sleep(_HELD_INTERVAL)
+            if self.sequencer.unfinished and self._before_send():
+                self.sequencer.acknowledge_held(time.monotonic() - after)
 
     async def _drain(self) -> None:
         self._draining = True
@@ -268,6 +289,8 @@ class Link:
             "refused": counters.refused,
             "fenced": counters.fenced,
             "lost_replies": counters.lost_replies,
+            "told_early": counters.told_early,
+            "late_errors": counters.late_errors,
             "handshakes": counters.handshakes,
             "unfinished": sequencer.unfinished,
             "reads_waiting": len(self.reader),

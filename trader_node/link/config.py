@@ -37,5 +37,7 @@ class LinkConfig:
     probe_interval: float = 0.5
     #: Bound of the wait for unfinished writes at SIGTERM.
     drain_timeout: float = 5.0
+    #: Answer a write from the journal on disk when it has waited for so long; None: only when it is applied.
+    acknowledge_held_after: float | None = None
     #: Number of databases that the server has.
     databases: int = 16

@@ -44,6 +44,10 @@ class Entry:
     sink: ReplySink | None = None
     #: The client may have seen the reply: from then on the entry must be in the data set for good.
     acknowledged: bool = False
+    #: Only writes: its client may be answered from the journal while there is no master.
+    writes_only: bool = True
+    #: The client was answered from the journal, before the entry was applied.
+    told_early: bool = False
     #: Monotonic time of acceptance, in seconds.
     accepted_at: float = 0.0
 
@@ -69,6 +73,11 @@ class Entry:
         replies = [reply or LOST_REPLY for reply in self.certain_replies] or [LOST_REPLY] * self.commands
         self.deliver(replies)
 
+    def deliver_journalled(self) -> None:
+        """Tell the client that the entry is in the journal on disk and will be applied."""
+        self.told_early = True
+        self.deliver([reply or JOURNALLED_REPLY for reply in self.certain_replies])
+
     def make_void(self) -> None:
         """Leave nothing to apply: Redis will never take the entry."""
         self.commands = 0
@@ -84,6 +93,8 @@ class Entry:
         if sink is not None:
             sink(reply)
 
+
+JOURNALLED_REPLY = b"+JOURNALLED\r\n"
 
 #: About what an Entry object costs besides its payload.
 ENTRY_OVERHEAD_BYTES = 160

@@ -23,6 +23,8 @@ _COUNTERS = {
     "refused": "Writes that Redis refused for good.",
     "fenced": "Transactions that a fence aborted.",
     "lost_replies": "Writes applied whose answer was lost.",
+    "told_early": "Writes answered from the journal before they were applied.",
+    "late_errors": "Writes answered from the journal and then applied with an error.",
     "handshakes": "Handshakes with a master.",
     "master_changes": "Changes from one master to another.",
 }

@@ -159,6 +159,10 @@ class Counters:
     lost_replies: int = 0
     refused: int = 0
     handshakes: int = 0
+    #: Answered from the journal, before they were applied.
+    told_early: int = 0
+    #: Answered from the journal and then applied with an error, such as WRONGTYPE.
+    late_errors: int = 0
 
 
 class Sequencer:
@@ -253,6 +257,7 @@ class Sequencer:
         certain_replies: tuple[bytes, ...],
         sink: ReplySink | None,
         now: float,
+        writes_only: bool = True,
     ) -> Entry:
         """Accept a write: number and journal it. From here on the guarantee covers it."""
         entry = Entry(
@@ -264,6 +269,7 @@ class Sequencer:
             payload,
             certain_replies,
             sink,
+            writes_only=writes_only,
             accepted_at=now,
         )
         self.journal.append(entry)
@@ -339,6 +345,25 @@ class Sequencer:
         owners.append(None)
         self._group = _Group(entries, last, owners, wire.OK + wire.QUEUED * len(owners), now)
         return b"".join(parts)
+
+    def acknowledge_held(self, accepted_before: float) -> int:
+        """Answer clients whose writes have waited since ``accepted_before`` (monotonic seconds); return how many.
+
+        For clients that make no use of replies, such as NautilusTrader, which hands over nothing more until the last
+        batch is answered: what it keeps to itself dies with it. Only for entries that are in the journal on disk.
+        """
+        # A list, because a client that gets its answer may have its next write accepted right away.
+        first = max(self._applied, self._highest_acknowledged) + 1
+        waiting = [
+            entry
+            for entry in self.journal.range(first, self.journal.last_seq)
+            if not entry.acknowledged and entry.writes_only and entry.accepted_at <= accepted_before
+        ]
+        for entry in waiting:
+            self.counters.told_early += 1
+            self._note_acknowledged(entry)
+            entry.deliver_journalled()
+        return len(waiting)
 
     def probe(self, now: float) -> bytes:
         """Return a question that shows whether an idle master still answers and still is one, or nothing if busy."""
@@ -494,11 +519,21 @@ class Sequencer:
             if entry.void:
                 continue
             if entry.acknowledged:
-                self.counters.replayed += 1
+                self._applied_again(entry, replies[entry.seq])
                 continue
             self._note_acknowledged(entry)
             entry.deliver(replies[entry.seq])
         return None
+
+    def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:
+        if not entry.told_early:
+            self.counters.replayed += 1
+            return
+        entry.told_early = False
+        for reply in replies:
+            if wire.is_error(reply):
+                self.counters.late_errors += 1
+                self.last_refusal = wire.error_text(reply)
 
     def _note_acknowledged(self, entry: Entry) -> None:
         self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
@@ -542,7 +577,9 @@ class Sequencer:
                 # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
                 self.retry_at = now + self._limits.operator_delay
                 return None
-            if owner.acknowledged:
+            # Told from the journal only, and not a command at all: it can never have been applied, nor will it be.
+            hopeless = owner.told_early and error.startswith("ERR ")
+            if owner.acknowledged and not hopeless:
                 return self._halt(
                     f"Redis refuses to replay entry {owner.seq}, which a client was told is done: {error}: undo the "
                     "change on the server that forbids it, then restart the link"
@@ -554,6 +591,8 @@ class Sequencer:
 
     def _refuse(self, entry: Entry, error: str) -> None:
         self.counters.refused += 1
+        if entry.told_early:
+            self.counters.late_errors += 1
         self.journal.make_void(entry)
         self._log.append_void(entry.seq)
         self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)

@@ -44,8 +44,9 @@ class Hub(Protocol):
         end_db: int,
         certain_replies: tuple[bytes, ...],
         sink: ReplySink | None,
+        writes_only: bool = True,
     ) -> None:
-        """Accept a write."""
+        """Accept a write; ``writes_only``: no command of it asks for data."""
 
     def submit_read(self, read: Read) -> None:
         """Take a read."""
@@ -294,6 +295,7 @@ class Session:
                 end_db=self._transaction_db,
                 certain_replies=tuple(verdict.certain_reply for verdict in queued),
                 sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
+                writes_only=all(verdict.kind is Kind.WRITE for verdict in queued),
             )
         return True
 
