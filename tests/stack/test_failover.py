@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from drills.stack import SENTINELS, Stack
+from drills.stack import NODES, SENTINELS, Stack
 from drills.waiting import wait_until
 from trader_node.compare import differences
 
@@ -113,22 +113,41 @@ def test_without_quorum_the_node_holds_until_a_sentinel_returns(stack: Stack, jo
     journal.add(f"two Sentinels gone, kill: held until a Sentinel returned; {counts}")
 
 
-def test_trader_stops_cleanly_while_redis_is_down(stack: Stack, journal: Journal) -> None:
-    # What Nautilus has not handed over yet dies with it: that is its own limit, and not what is tested here.
-    known = stack.report("--quiesce")
-    stack.report("--resume")
+def _all_of_redis_down(stack: Stack) -> None:
     stack.kill(*SENTINELS)
-    stack.kill("redis-1", "redis-2", "redis-3")
+    stack.kill(*NODES)
     wait_until(lambda: _holding(stack), 30, "the link holds writes")
-    grace = 20
-    stack.stop("trader", grace)
+
+
+def test_trader_stops_cleanly_while_redis_is_down(stack: Stack, journal: Journal) -> None:
+    _all_of_redis_down(stack)
+    orders = len(stack.report()["orders"])
+    wait_until(lambda: len(stack.report()["orders"]) > orders + 20, 30, "the node trades on while Redis is down")
+    known = stack.report()
+    stack.stop("trader", 20)
     state = stack.inspect_container("trader")["State"]
-    assert state["ExitCode"] != 137, "killed at the end of the grace period"
+    assert state["ExitCode"] == 0, f"exit status {state['ExitCode']}"
     assert "writes in the journal" in stack.logs("trader")
     stack.heal()
     stack.wait_for_writes()
     held = check_nothing_lost(stack, known, stack.master())
     journal.add(f"stop while Redis is down, start again: {held}")
+
+
+def test_trader_killed_while_redis_is_down(stack: Stack, journal: Journal) -> None:
+    """What the node knew a moment before it died is in the link's journal."""
+    _all_of_redis_down(stack)
+    orders = len(stack.report()["orders"])
+    wait_until(lambda: len(stack.report()["orders"]) > orders + 20, 30, "the node trades on while Redis is down")
+    known = stack.report()
+    accepted = stack.link()["accepted"]
+    # Nautilus' buffer of 100 ms, and the time until the link answers from its journal, twice.
+    wait_until(lambda: stack.link()["accepted"] >= accepted + 3, 30, "the link took what the node knew")
+    stack.kill("trader")
+    stack.heal()
+    stack.wait_for_writes()
+    held = check_nothing_lost(stack, known, stack.master())
+    journal.add(f"trader killed while Redis is down, start again: {held}")
 
 
 def _holding(stack: Stack) -> bool:
