@@ -52,8 +52,9 @@ run_stack_tests() {
     exec 9>"${TMPDIR:-/tmp}/$project.lock"
     flock --nonblock 9 || fail "another run of the stack tests is in progress on this machine" "wait until it has finished"
     step "Stack tests"
+    # Ports below 32768: the kernel gives those above to outgoing connections, and then one may be taken.
     COMPOSE_PROJECT_NAME=$project SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
-        REDIS_1_PORT=36381 REDIS_2_PORT=36382 REDIS_3_PORT=36383 \
-        SENTINEL_1_PORT=46381 SENTINEL_2_PORT=46382 SENTINEL_3_PORT=46383 \
+        REDIS_1_PORT=16386 REDIS_2_PORT=16387 REDIS_3_PORT=16388 \
+        SENTINEL_1_PORT=26386 SENTINEL_2_PORT=26387 SENTINEL_3_PORT=26388 \
         "$VENV/bin/python" -m pytest -p no:cacheprovider tests/stack "$@" </dev/null
 }

@@ -18,12 +18,12 @@ from .conftest import ROOT
 ENVIRONMENT = {
     "COMPOSE_PROJECT_NAME": f"{Stack(ROOT).project}-single",
     "SUBNET_PREFIX": os.environ.get("TEST_SINGLE_SUBNET_PREFIX", "172.28.80"),
-    "REDIS_1_PORT": "38381",
-    "REDIS_2_PORT": "38382",
-    "REDIS_3_PORT": "38383",
-    "SENTINEL_1_PORT": "48381",
-    "SENTINEL_2_PORT": "48382",
-    "SENTINEL_3_PORT": "48383",
+    "REDIS_1_PORT": "16391",
+    "REDIS_2_PORT": "16392",
+    "REDIS_3_PORT": "16393",
+    "SENTINEL_1_PORT": "26391",
+    "SENTINEL_2_PORT": "26392",
+    "SENTINEL_3_PORT": "26393",
 }
 
 
@@ -68,7 +68,7 @@ def test_second_up_builds_nothing(single: Stack) -> None:
 
 def test_status_and_positions(single: Stack) -> None:
     status = run("status")
-    assert f"{single.ip('redis-1')}:6379" in status
+    assert "redis-1:6379" in status
     assert "TRADER-001" in status
     positions = run("positions")
     assert "PAPER" in positions
@@ -116,9 +116,9 @@ def test_own_strategy_trades(single: Stack) -> None:
 @pytest.mark.parametrize(
     ("environment", "needles"),
     [
-        ({"REDIS_URL": "sentinel://s1:notaport/mymaster"}, ["REDIS_URL", "notaport"]),
+        ({"REDIS_URL": "sentinel://s1:notaport/mymaster"}, ["REDIS_URL", "port of host 's1'"]),
         ({"REDIS_URL": "mysql://s1:1/mymaster"}, ["REDIS_URL", "mysql", "sentinel"]),
-        ({"REDIS_URL": "sentinel://u:s3cret@s1:99999/mymaster"}, ["REDIS_URL", "99999"]),
+        ({"REDIS_URL": "sentinel://u:s3cret@s1:99999/mymaster"}, ["REDIS_URL", "port of host 's1'"]),
         ({"TRADER_ORDERS_PER_SECOND": "many"}, ["TRADER_ORDERS_PER_SECOND", "many"]),
         ({"CACHE_ENCODING": "xml"}, ["CACHE_ENCODING", "xml"]),
     ],
