@@ -141,15 +141,25 @@ def test_wrong_setting_of_the_trader_is_named(single: Stack, environment: dict[s
 
 def test_unknown_master_name_is_named(running_stack: Stack) -> None:
     url = "sentinel://sentinel-1:26379,sentinel-2:26379,sentinel-3:26379/nosuchmaster"
+    # The environment of the container asks for a journal on disk, which the running link holds.
     said = _one_off(running_stack, url, expect=2)
     assert "nosuchmaster" in said
     assert "Traceback" not in said
 
 
 def _one_off(stack: Stack, url: str, expect: int) -> str:
-    command = ["python", "-m", "trader_node.link", "--listen", "127.0.0.1:6390", "--http", ""]
+    command = ["python", "-m", "trader_node.link", "--listen", "127.0.0.1:6390", "--http", "", "--journal-dir", ""]
     done = subprocess.run(
-        ["docker", "exec", "-e", f"REDIS_URL={url}", stack.container("trader"), *command],
+        [
+            "docker",
+            "exec",
+            "-e",
+            f"REDIS_URL={url}",
+            "-e",
+            "LINK_ACKNOWLEDGE_HELD_AFTER=-1",
+            stack.container("trader"),
+            *command,
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -166,7 +176,8 @@ def test_port_in_use_is_named(running_stack: Stack) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        output = run("up", expect=1, COMPOSE_PROJECT_NAME=project, SUBNET_PREFIX="172.28.83", REDIS_2_PORT=str(port))
+        ports = {"REDIS_1_PORT": "16396", "REDIS_2_PORT": str(port), "REDIS_3_PORT": "16398"}
+        output = run("up", expect=1, COMPOSE_PROJECT_NAME=project, SUBNET_PREFIX="172.28.83", **ports)
     assert "REDIS_2_PORT" in output
     assert str(port) in output
     assert not docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").strip()
@@ -175,7 +186,7 @@ def test_port_in_use_is_named(running_stack: Stack) -> None:
 def test_subnet_in_use_is_named(running_stack: Stack) -> None:
     project = f"{ENVIRONMENT['COMPOSE_PROJECT_NAME']}-subnet"
     subnet = running_stack.environment.get("SUBNET_PREFIX", "172.28.77")
-    output = run("up", expect=1, COMPOSE_PROJECT_NAME=project, SUBNET_PREFIX=subnet)
+    output = run("up", expect=1, COMPOSE_PROJECT_NAME=project, SUBNET_PREFIX=subnet, REDIS_1_PORT="16396")
     assert "SUBNET_PREFIX" in output
     assert not docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").strip()
 
