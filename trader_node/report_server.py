@@ -104,6 +104,13 @@ class ReportServer:
 
     async def _answer(self, line: bytes) -> bytes:
         try:
+            return await self._carry_out(line)
+        except Exception as error:
+            # Whatever went wrong, the client is told, and the node trades on.
+            return msgspec.json.encode({"error": f"{type(error).__name__}: {error}"})
+
+    async def _carry_out(self, line: bytes) -> bytes:
+        try:
             request = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError as error:
             return msgspec.json.encode({"error": f"not a JSON object: {error}"})

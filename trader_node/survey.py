@@ -172,7 +172,8 @@ def _stored(master: Address | None, settings: Settings, nodes: list[Survey]) -> 
 def _node(settings: Settings, problems: list[str]) -> Survey | None:
     beat = read_heartbeat(settings.heartbeat_path)
     if beat is None:
-        return None  # asked from outside the trader's container, or never started
+        problems.append("node: no heartbeat: the trader does not run in this container")
+        return None
     age = int(time.time()) - beat.time
     if age > _STALE_SECS:
         problems.append(f"node: last heartbeat {age} s ago, it hangs or is gone")
