@@ -31,6 +31,7 @@ BARRIER_KEY = "report_barrier"
 _QUIET_SECS = 5.0
 _FLUSH_SECS = 10.0
 _LONGEST_REQUEST = 4096
+_ATTEMPTS = 20
 
 
 class ReportServer:
@@ -123,9 +124,15 @@ class ReportServer:
             return msgspec.json.encode(await self._quiesce())
         if command == "report":
             quiesced = await self._quiesce() if request.get("quiesce") else {}
-            # One synchronous step: nothing trades while the record is taken.
-            return msgspec.json.encode(self.record() | quiesced)
+            return msgspec.json.encode(self._record_of_one_moment() | quiesced)
         return msgspec.json.encode({"error": f"unknown command {command!r}: report, quiesce, resume, ping"})
+
+    def _record_of_one_moment(self) -> Record:
+        """Return the record, taken again if an order came in between: Nautilus' timers have threads of their own."""
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(RuntimeError):  # set or dictionary changed size during iteration
+                return self.record()
+        return self.record()
 
     def record(self) -> Record:
         """Return everything in the node's cache, with the identity of the process and its counters."""
@@ -156,15 +163,15 @@ class ReportServer:
             "positions_open": cache.position_open_ids(),
             "positions_closed": cache.position_closed_ids(),
         }
-        return {name: sorted(str(item) for item in ids) for name, ids in sets.items()} | {
+        return {name: sorted(str(item) for item in list(ids)) for name, ids in sets.items()} | {
             "order_position": {
                 str(order_id): str(position_id)
-                for order_id in cache.client_order_ids()
+                for order_id in list(cache.client_order_ids())
                 if (position_id := cache.position_id(order_id)) is not None
             },
             "order_client": {
                 str(order_id): str(client_id)
-                for order_id in cache.client_order_ids()
+                for order_id in list(cache.client_order_ids())
                 if (client_id := cache.client_id(order_id)) is not None
             },
         }

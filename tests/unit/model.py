@@ -134,11 +134,16 @@ class Connection:
             case b"ROLE":
                 return wire.join_array([wire.encode_bulk(b"master" if node.master else b"slave")])
             case b"INFO":
+                if arguments == [b"keyspace"]:
+                    keys = bool(node.data.values) + bool(node.data.marker)
+                    return wire.encode_bulk(b"db0:keys=%d,expires=0\r\n" % keys if keys else b"")
                 field_name = b"run_id" if arguments == [b"server"] else b"master_replid"
                 value = node.run_id if arguments == [b"server"] else node.replid
                 return wire.encode_bulk(b"%b:%b\r\n" % (field_name, value.encode()))
-            case b"DBSIZE":
-                return wire.encode_integer(bool(node.data.values) + bool(node.data.marker))
+            case b"CONFIG":
+                return wire.join_array([wire.encode_bulk(b"databases"), wire.encode_bulk(b"16")])
+            case b"PING":
+                return wire.PONG
             case b"HMGET":
                 values = [node.data.marker.get(argument) for argument in arguments[1:]]
                 return wire.join_array([b"$-1\r\n" if value is None else wire.encode_bulk(value) for value in values])

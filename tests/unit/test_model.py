@@ -311,7 +311,7 @@ class NoFence(Sequencer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._marker.watch = wire.encode_command(b"DBSIZE")
+        self._marker.watch = wire.encode_command(b"PING")
 
     def receive(self, data: bytes, now: float) -> tuple[bytes, Decision | None]:
         return super().receive(data, now)

@@ -54,14 +54,16 @@ class Master:
         return wire.join_array([bulk(self.owner), bulk(self.seq)])
 
     def identity(self) -> bytes:
-        return (
-            wire.OK
-            + wire.join_array([wire.encode_bulk(self.role.encode())])
-            + wire.encode_bulk(f"# Server\r\nrun_id:{self.run_id}\r\n".encode())
-            + wire.encode_bulk(f"# Replication\r\nmaster_replid:{self.replid}\r\n".encode())
-            + self.marker()
-            + wire.encode_integer(self.keys)
-        )
+        look = [
+            wire.join_array([wire.encode_bulk(self.role.encode())]),
+            wire.encode_bulk(f"# Server\r\nrun_id:{self.run_id}\r\n".encode()),
+            wire.encode_bulk(f"# Replication\r\nmaster_replid:{self.replid}\r\n".encode()),
+            wire.encode_bulk(f"# Keyspace\r\ndb0:keys={self.keys},expires=0\r\n".encode()),
+            self.marker(),
+        ]
+        databases = wire.join_array([wire.encode_bulk(b"databases"), wire.encode_bulk(b"16")])
+        watched = wire.OK + self.marker()
+        return wire.OK + wire.QUEUED * len(look) + wire.join_array(look) + watched + databases
 
 
 def words(data: bytes) -> list[str]:
@@ -202,7 +204,9 @@ def test_first_contact() -> None:
     story = Story()
     assert not story.link.numbered
     sent = words(story.link.connected(0.0))
-    assert sent == [f"WATCH {MARKER}", "ROLE", "INFO server", "INFO replication", f"HMGET {MARKER} o s", "DBSIZE"]
+    look = ["ROLE", "INFO server", "INFO replication", "INFO keyspace", f"HMGET {MARKER} o s"]
+    watch = [f"WATCH {MARKER}", f"HMGET {MARKER} o s"]
+    assert sent == ["MULTI", *look, "EXEC", *watch, "CONFIG GET databases"]
     assert story.connect() == Ready(0, 0)
     assert (story.master.owner, story.master.seq) == ("mine:1:2", 0)
     assert story.link.numbered
@@ -239,7 +243,7 @@ def test_handshake_byte_by_byte() -> None:
 def test_error_in_the_first_part_of_the_handshake(error: str, rediscover: bool, delay: float) -> None:
     story = Story()
     story.link.connected(0.0)
-    decision = story.answer(wire.encode_error(error) * 6)
+    decision = story.answer(wire.encode_error(error) * 10)
     assert isinstance(decision, Reconnect)
     assert (decision.rediscover, decision.delay) == (rediscover, delay)
     assert story.link.last_refusal == error
@@ -260,7 +264,7 @@ def test_error_in_the_second_part_of_the_handshake(error: str, rediscover: bool)
 def test_wrong_password() -> None:
     story = Story(auth=wire.encode_command(b"AUTH", b"p"))
     story.link.connected(0.0)
-    decision = story.answer(wire.encode_error("WRONGPASS invalid") + wire.encode_error("NOAUTH required") * 6)
+    decision = story.answer(wire.encode_error("WRONGPASS invalid") + wire.encode_error("NOAUTH required") * 10)
     assert isinstance(decision, Reconnect)
     assert "check user, password and rights" in decision.reason
     assert decision.delay == 1.0

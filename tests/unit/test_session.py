@@ -22,6 +22,7 @@ class Hub:
     """Notes what is submitted, and answers when the test says so."""
 
     databases: int = 16
+    marker_key: bytes = b"marker"
     stream_ids: StreamIds = field(default_factory=StreamIds)
     accepting: bool = True
     writes: list[Entry] = field(default_factory=list)

@@ -38,7 +38,7 @@ class Link:
     def __init__(self, config: LinkConfig) -> None:
         """Open the journal. Raises ``JournalError`` if it cannot be used."""
         self._config = config
-        self.databases = config.databases
+        self.marker_key = config.marker_key.encode()
         self.stream_ids = StreamIds()
         self._file: JournalFile | None = None
         journal, state = Journal(), LinkState(incarnation=1)
@@ -81,13 +81,20 @@ class Link:
 
     # --- what sessions need --------------------------------------------------------------------------------------
 
+    @property
+    def databases(self) -> int:
+        """How many databases the server has; the setting where it does not tell."""
+        return self.sequencer.databases or self._config.databases
+
     def may_accept(self) -> bool:
-        """Whether a write may be accepted now."""
-        return (
-            self.sequencer.numbered
-            and not self._disk_error
-            and self.sequencer.journal.size_bytes < self._config.journal_max_bytes
-        )
+        """Whether a write may be accepted now; once the answer was no, waiting clients are resumed at the next yes."""
+        accepting = self.sequencer.numbered and not self._disk_error and not self._journal_full
+        self._was_accepting = self._was_accepting and accepting
+        return accepting
+
+    @property
+    def _journal_full(self) -> bool:
+        return self.sequencer.journal.size_bytes >= self._config.journal_max_bytes
 
     def wall_clock_ms(self) -> int:
         """Return Unix time in milliseconds."""
@@ -136,8 +143,7 @@ class Link:
         self._clients = {number: other for number, other in self._clients.items() if other is not client}
         if not self._clients:
             self._no_clients.set()
-        if client.session is not None and client.session.backlog:
-            self._departed.append(client)
+        self._departed = [other for other in [*self._departed, client] if other.session and other.session.backlog]
 
     # --- what the upstream needs ---------------------------------------------------------------------------------
 
@@ -198,10 +204,13 @@ class Link:
             tasks.append(asyncio.create_task(self._acknowledge_held(after), name="acknowledge held"))
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
-            # A halted upstream ends its task and is no reason to leave: clients keep waiting, health is red.
-            await asyncio.wait([stopped, tasks[1]], return_when=asyncio.FIRST_COMPLETED)
-            if tasks[1].done():
-                tasks[1].result()
+            waiting = {stopped, *tasks}
+            while not stopped.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    # A halted upstream ends its task and is no reason to leave: clients keep waiting, health is red.
+                    # Any other end is an error, and the supervisor starts the link again.
+                    task.result()
         finally:
             server.close()
             await self._drain()
@@ -223,13 +232,20 @@ class Link:
             if self.sequencer.numbered:
                 await self.replicas.refresh(self.discovery.nodes)
                 before = time.monotonic() - self._config.journal_min_age
-                if self.sequencer.trim(self.replicas.lowest(), before) and self._file is not None:
+                held = self.replicas.held_everywhere(self._config.journal_min_age)
+                trimmed = self.sequencer.trim(held, before)
+                if self._journal_full:
+                    trimmed += self._make_room(before)
+                if trimmed and self._file is not None:
                     self._file.trim(self.sequencer.journal.first_seq)
             elif time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
                 self._complained_at = time.monotonic()
                 logger.warning("waiting for a master of %s", self._config.target)
             if self._disk_error:
                 self._before_send()
+            if self._trouble and time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
+                self._complained_at = time.monotonic()
+                logger.error("%s", self._trouble)
             if self.sequencer.counters.late_errors != late_errors:
                 late_errors = self.sequencer.counters.late_errors
                 logger.error(
@@ -239,6 +255,18 @@ class Link:
                 )
             self._progressed()
             await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
+
+    def _make_room(self, accepted_before: float) -> int:
+        """Forget what only nodes that are down may lack, rather than stop for as long as they are."""
+        held = self.replicas.held_by_answering(self._config.journal_min_age)
+        trimmed = self.sequencer.trim(held, accepted_before)
+        if trimmed:
+            logger.error(
+                "journal: full: forgot %d entries that %s may lack: should it become master like that, the link halts",
+                trimmed,
+                ", ".join(_shown(node) for node in sorted(self.replicas.silent)),
+            )
+        return trimmed
 
     async def _acknowledge_held(self, after: float) -> None:
         """Answer from the journal what has waited for ``after`` seconds."""
@@ -268,17 +296,33 @@ class Link:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._no_clients.wait(), 0.5)
 
+    @property
+    def _trouble(self) -> str:
+        """What keeps the link from accepting writes or from keeping them safe, though it runs; or nothing."""
+        if self._disk_error:
+            return f"journal: cannot write: {self._disk_error}"
+        if self._file is not None and self._file.sync_error is not None:
+            return f"journal: cannot force to disk: {self._file.sync_error}"
+        if self._journal_full:
+            lagging = ", ".join(_shown(node) for node in sorted(self.replicas.silent)) or "none"
+            return (
+                f"journal: full with {self.sequencer.journal.size_bytes} bytes, clients wait: entries stay until every "
+                f"known node has them; not answering: {lagging}"
+            )
+        return ""
+
     def status(self) -> dict[str, Any]:
         """Return the state for health checks, metrics and people; holds no data and no password."""
         sequencer = self.sequencer
         counters = sequencer.counters
-        state = "halted" if sequencer.phase is Phase.HALTED else "ready" if sequencer.caught_up else "holding"
+        works = sequencer.caught_up and sequencer.refused_since is None
+        state = "halted" if sequencer.phase is Phase.HALTED else "ready" if works else "holding"
         if self._draining:
             state = "draining"
         return {
             "state": state,
-            "healthy": sequencer.phase is not Phase.HALTED and not self._disk_error,
-            "reason": sequencer.halt_reason or self._disk_error,
+            "healthy": sequencer.phase is not Phase.HALTED and not self._trouble,
+            "reason": sequencer.halt_reason or self._trouble,
             "target": str(self._config.target),
             "master": _shown(self.upstream.current),
             "master_changes": self.upstream.failovers,

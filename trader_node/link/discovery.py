@@ -95,10 +95,17 @@ class Discovery:
             if node not in (named, self.failed) and self.outage_since is not None and at >= self.outage_since
         ]
         if named is None:
-            return promoted
+            # No Sentinel to ask: the node that served last may have lost no more than a connection.
+            return [*promoted, self.failed] if self.failed is not None else promoted
         if named == self.failed:
             return [*promoted, named]
         return [named, *promoted]
+
+    def named_since(self, at: float) -> Address | None:
+        """Return the master that the Sentinels name, if all of them have said so since ``at`` and see it as up."""
+        named = self.named()
+        agree = all(view.at > at and view.master == named and not view.down for view in self.views.values())
+        return named if agree else None
 
     def to_probe(self) -> set[Address]:
         """Return the nodes to ask for their role during an outage."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -59,7 +60,16 @@ class _Collector:
         yield lag
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread per request: a client that says nothing keeps nobody waiting."""
+
+    daemon_threads = True
+
+
 class _QuietHandler(WSGIRequestHandler):
+    #: Seconds for a request.
+    timeout = 5
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: a health check every second is no news."""
 
@@ -82,5 +92,5 @@ def serve_http(address: Address, status: Status) -> None:
         start(code, [("Content-Type", "application/json")])
         return [json.dumps(state).encode() + b"\n"]
 
-    server = make_server(address[0], address[1], application, handler_class=_QuietHandler)
+    server = make_server(address[0], address[1], application, server_class=_Server, handler_class=_QuietHandler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()

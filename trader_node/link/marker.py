@@ -53,7 +53,7 @@ class Situation:
     """What the link knows besides the marker it has read."""
 
     history: History
-    #: Keys in database 0.
+    #: Keys in all databases.
     keys: int
     #: Where the link's own last verified transaction happened, if any in this run.
     last_history: History | None
@@ -61,6 +61,8 @@ class Situation:
     last_applied: int
     #: A transaction was sent whose outcome is unknown.
     unknown_outcome: bool
+    #: The last entry of earlier runs of the link, or None before its first handshake.
+    run_began_behind: int | None = None
 
 
 def owner_name(state: LinkState, connection: int) -> str:
@@ -90,6 +92,14 @@ def decide(marker: Marker, situation: Situation, state: LinkState, journal: Jour
         return Refusal(
             f"a newer run of this link (owner {marker.owner}) has taken the data set: two links use one journal; "
             "stop one of them"
+        )
+    earlier = incarnation.isdigit() and int(incarnation) < state.incarnation
+    began = situation.run_began_behind
+    if earlier and began is not None and marker.seq > began:
+        return Refusal(
+            f"the data set holds entries up to {marker.seq} of an earlier run, but this run has numbered its own from "
+            f"{began + 1}: the journal had lost its tail in a crash, and this node has that tail; compare the "
+            "data, then move the journal folder away"
         )
     return _own(marker.seq, situation, journal)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import deque
 from collections.abc import Iterable
 
 from redis.asyncio import Redis
@@ -26,6 +28,8 @@ class ReplicaMarkers:
         self._journal_id = journal_id
         self._connections: dict[Address, Redis] = {}
         self.seen: dict[Address, int] = {}
+        #: Earlier sightings of each node, oldest first: monotonic time and marker.
+        self._history: dict[Address, deque[tuple[float, int]]] = {}
         #: Nodes that did not answer last time.
         self.silent: set[Address] = set()
 
@@ -33,9 +37,27 @@ class ReplicaMarkers:
         """Ask all nodes at the same time; one that does not answer keeps its last known marker."""
         await asyncio.gather(*(self._ask(node) for node in sorted(nodes)))
 
-    def lowest(self) -> int:
-        """Return the highest entry that all known nodes hold."""
-        return min(self.seen.values(), default=0)
+    def held_everywhere(self, age: float) -> int:
+        """Return the highest entry that all known nodes have held for ``age`` seconds before they last answered.
+
+        What a node showed only just before it died may have been in its memory alone, and it comes back without.
+        """
+        return min((self._held(node, age) for node in self.seen), default=0)
+
+    def held_by_answering(self, age: float) -> int:
+        """The same for the nodes that answer, if they are at least two: all that can be had while one is down."""
+        answering = self.seen.keys() - self.silent
+        return min((self._held(node, age) for node in answering), default=0) if len(answering) > 1 else 0
+
+    def _held(self, node: Address, age: float) -> int:
+        history = self._history.get(node)
+        if not history:
+            return 0
+        # A roll-back in between counts: the lowest of what it showed since then.
+        latest = history[-1][0]
+        while len(history) > 1 and history[1][0] <= latest - age:
+            history.popleft()
+        return min(seq for _, seq in history) if history[0][0] <= latest - age else 0
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -49,11 +71,13 @@ class ReplicaMarkers:
             connection = self._connections[node] = connect(node, _TIMEOUT, self._target)
         try:
             owner, seq = await connection.hmget(self._marker_key, ["o", "s"])  # type: ignore[misc]
-        except (RedisError, OSError) as error:
+            number = int(seq) if seq is not None else 0
+        except (RedisError, OSError, ValueError) as error:
             if node not in self.silent:
                 logger.warning("node %s:%d does not tell how far it is: %s", *node, error)
             self.silent.add(node)
             return
         self.silent.discard(node)
         own = owner is not None and owner.partition(":")[0] == self._journal_id
-        self.seen[node] = int(seq) if own and seq is not None else 0
+        self.seen[node] = number if own else 0
+        self._history.setdefault(node, deque()).append((time.monotonic(), self.seen[node]))

@@ -9,7 +9,7 @@ Every accepted entry has a number. Entries go to the master in order, several to
 and the next transaction is sent only after HMGET has shown the link as the owner. The marker is in the transaction, so
 any data set, on whatever master, tells exactly which entries it holds. On each new connection the handshake is::
 
-    WATCH marker, ROLE, INFO, INFO, HMGET marker, DBSIZE       (IDENTIFY: who is it, what does it hold)
+    MULTI, ROLE, INFO x 3, HMGET marker, EXEC, WATCH, HMGET    (IDENTIFY: who is it, what does it hold)
     MULTI, HSET marker o <owner>, HMGET, EXEC, WATCH, HMGET    (TAKEOVER: kills the WATCH of every older connection)
 
 after which the entries behind the marker are sent, whether or not their clients were already answered: that is replay.
@@ -44,8 +44,11 @@ from .state import LinkState
 _MULTI = wire.encode_command(b"MULTI")
 _EXEC = wire.encode_command(b"EXEC")
 _ROLE = wire.encode_command(b"ROLE")
-_IDENTIFY = _ROLE + wire.encode_command(b"INFO", b"server") + wire.encode_command(b"INFO", b"replication")
-_IDENTIFY_REPLIES, _TAKEOVER_REPLIES = 6, 6
+_INFO = b"".join(wire.encode_command(b"INFO", section) for section in (b"server", b"replication", b"keyspace"))
+#: Not part of the transaction, because an ACL may forbid it.
+_DATABASES = wire.encode_command(b"CONFIG", b"GET", b"databases")
+# MULTI, five queued commands, EXEC, WATCH, HMGET, CONFIG GET.
+_IDENTIFY_REPLIES, _TAKEOVER_REPLIES = 10, 6
 
 
 class Phase(enum.Enum):
@@ -139,6 +142,8 @@ class _Group:
     last: int
     #: Entry of each command queued in the transaction, None for the link's own.
     owners: list[Entry | None]
+    #: Entry to blame if a command of the link's own is refused: the one that a SELECT is for. By position.
+    blamed: dict[int, Entry]
     #: Constant replies to MULTI and the queued commands.
     prefix: bytes
     sent_at: float
@@ -187,6 +192,10 @@ class Sequencer:
         self.state_changed = False
         #: No group is sent before this monotonic time.
         self.retry_at = 0.0
+        #: Since when (monotonic seconds) the master has refused everything, or None.
+        self.refused_since: float | None = None
+        #: Number of databases that the server has, or None where it does not tell.
+        self.databases: int | None = None
         self.last_refusal = ""
         self._log = log or NullLog()
         self._limits = limits or Limits()
@@ -207,6 +216,12 @@ class Sequencer:
         self._next_seq = journal.first_seq
         self._highest_acknowledged = journal.last_seq
         self._unknown_outcome = False
+        #: The highest entry that was ever sent: a read may have shown it, answered or not.
+        self._highest_sent = 0
+        #: Reads wait until the master holds this entry.
+        self._catch_up_to = 0
+        #: The last entry of earlier runs, once the first marker was seen.
+        self._run_began_behind: int | None = None
 
     def __repr__(self) -> str:
         """Show the live state; tests assert on it."""
@@ -224,7 +239,7 @@ class Sequencer:
     @property
     def caught_up(self) -> bool:
         """Whether the master holds every entry that a client was told of, so that reads may go to it."""
-        return self.phase is Phase.READY and self._applied >= self._highest_acknowledged
+        return self.phase is Phase.READY and self._applied >= max(self._highest_acknowledged, self._catch_up_to)
 
     @property
     def applied(self) -> int:
@@ -287,7 +302,10 @@ class Sequencer:
         self.retry_at = 0.0
         self.phase = Phase.IDENTIFY
         self.counters.handshakes += 1
-        return self._auth + self._marker.watch + _IDENTIFY + self._marker.read + wire.encode_command(b"DBSIZE")
+        # In one transaction, or role, keys and marker may be those of different data sets. It ends every WATCH, so the
+        # one that guards the takeover comes behind it, and the marker is read again.
+        look = _MULTI + _ROLE + _INFO + self._marker.read + _EXEC
+        return self._auth + look + self._marker.watch + self._marker.read + _DATABASES
 
     def disconnected(self) -> None:
         """Take note that the connection is gone; what was in flight has an unknown outcome."""
@@ -300,6 +318,13 @@ class Sequencer:
 
     def receive(self, data: bytes, now: float) -> tuple[bytes, Decision | None]:
         """Take bytes from the master; return bytes to send at once, and a decision for the shell."""
+        answer, decision = self._receive(data, now)
+        if isinstance(decision, Reconnect):
+            # At once, so that nothing more is sent on this connection, whatever else happens before it is closed.
+            self.disconnected()
+        return answer, decision
+
+    def _receive(self, data: bytes, now: float) -> tuple[bytes, Decision | None]:
         self._framer.feed(data)
         try:
             if self.phase is Phase.READY:
@@ -323,6 +348,7 @@ class Sequencer:
         parts = [_MULTI]
         owners: list[Entry | None] = []
         entries: list[Entry] = []
+        blamed: dict[int, Entry] = {}
         db = size = 0
         for entry in self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1):
             if entries and size + len(entry.payload) > self._limits.group_bytes:
@@ -331,6 +357,7 @@ class Sequencer:
             if entry.void:
                 continue
             if entry.db != db:
+                blamed[len(owners)] = entry
                 parts.append(wire.encode_command(b"SELECT", entry.db))
                 owners.append(None)
             parts.append(entry.payload)
@@ -338,12 +365,14 @@ class Sequencer:
             size += len(entry.payload)
             db = entry.end_db
         if db:
+            blamed[len(owners)] = next(entry for entry in reversed(entries) if not entry.void)
             parts.append(wire.encode_command(b"SELECT", 0))
             owners.append(None)
         last = entries[-1].seq
         parts += [self._marker.set(self._owner, last), _EXEC, self._marker.watch, self._marker.read]
         owners.append(None)
-        self._group = _Group(entries, last, owners, wire.OK + wire.QUEUED * len(owners), now)
+        self._highest_sent = max(self._highest_sent, last)
+        self._group = _Group(entries, last, owners, blamed, wire.OK + wire.QUEUED * len(owners), now)
         return b"".join(parts)
 
     def acknowledge_held(self, accepted_before: float) -> int:
@@ -352,6 +381,8 @@ class Sequencer:
         For clients that make no use of replies, such as NautilusTrader, which hands over nothing more until the last
         batch is answered: what it keeps to itself dies with it. Only for entries that are in the journal on disk.
         """
+        if self.phase is Phase.HALTED:
+            return 0
         # A list, because a client that gets its answer may have its next write accepted right away.
         first = max(self._applied, self._highest_acknowledged) + 1
         waiting = [
@@ -407,20 +438,29 @@ class Sequencer:
         return b"", None
 
     def _identified(self, replies: list[bytes]) -> tuple[bytes, Decision | None]:
-        for reply in replies:
+        *before, executed, watched, watched_marker, databases = replies
+        for reply in [*before, executed, watched, watched_marker]:
             if wire.is_error(reply):
                 return b"", self._refused_handshake(wire.error_text(reply))
-        role, server, replication, marker_reply, keys = (wire.decode(reply) for reply in replies[-5:])
+        elements = wire.split_array(executed) or []
+        for element in elements:
+            if wire.is_error(element):
+                return b"", self._refused_handshake(wire.error_text(element))
+        if elements[-1:] != [watched_marker]:
+            return b"", Reconnect("the marker changed during the handshake")
+        role, server, replication, keyspace, marker_reply = (wire.decode(element) for element in elements)
+        self.databases = _databases(databases)
         if not isinstance(role, list) or role[0] != b"master":
             return b"", Reconnect("the node is not a master", rediscover=True, delay=self._limits.retry_delay)
         self._history = History(_info_field(server, "run_id"), _info_field(replication, "master_replid"))
         marker = _marker(marker_reply)
         situation = Situation(
             history=self._history,
-            keys=keys if isinstance(keys, int) else 0,
+            keys=_keys(keyspace),
             last_history=self._last_history,
             last_applied=self._applied,
             unknown_outcome=self._unknown_outcome,
+            run_began_behind=self._run_began_behind,
         )
         outcome = decide(marker, situation, self.state, self.journal)
         if isinstance(outcome, Refusal):
@@ -448,6 +488,16 @@ class Sequencer:
             self.state.contacted = True
             self.state_changed = True
         marker = self._takeover_seq
+        if self._run_began_behind is None:
+            self._run_began_behind = self.journal.last_seq
+        self._catch_up_to = max(self._highest_acknowledged, self._highest_sent)
+        replay = max(self._highest_acknowledged - marker, 0)
+        self._unknown_outcome = False
+        self.refused_since = None
+        self._applied = marker
+        self._next_seq = marker + 1
+        if marker:
+            self._log.append_applied(marker)
         # A list, because a client that gets its answer may have its next write accepted right away.
         for entry in list(self.journal.range(self.journal.first_seq, marker)):
             if not entry.acknowledged:
@@ -456,13 +506,15 @@ class Sequencer:
                     self.counters.lost_replies += 1
                 self._note_acknowledged(entry)
                 entry.deliver_lost()
-        self._unknown_outcome = False
-        self._applied = marker
-        self._next_seq = marker + 1
-        return Ready(marker, max(self._highest_acknowledged - marker, 0), self._warning)
+        return Ready(marker, replay, self._warning)
 
     def _refused_handshake(self, text: str) -> Decision:
         self.last_refusal = text
+        if text.startswith("WRONGTYPE"):
+            return self._halt(
+                f"the marker's key holds something else ({text}): somebody wrote to it; compare the data, delete it, "
+                "and move the journal folder away to begin on the data set as it is"
+            )
         match blame(text):
             case Blame.ROLE:
                 return Reconnect(text, rediscover=True, delay=self._limits.retry_delay)
@@ -487,7 +539,7 @@ class Sequencer:
             index, group.received = group.received, group.received + 1
             if index <= queued:
                 if wire.is_error(reply):
-                    owner = None if index == 0 else group.owners[index - 1]
+                    owner = None if index == 0 else group.owners[index - 1] or group.blamed.get(index - 1)
                     group.errors = [*(group.errors or []), (owner, wire.error_text(reply))]
             elif index == queued + 1:
                 decision = self._executed(group, reply, now)
@@ -507,7 +559,20 @@ class Sequencer:
         if results is None:
             self.counters.fenced += 1
             return self._not_applied(Reconnect("fenced: the marker was touched by another connection"))
+        own_errors = [
+            result
+            for owner, result in zip(group.owners, results, strict=True)
+            if owner is None and wire.is_error(result)
+        ]
+        if own_errors:
+            # A SELECT or the marker failed while the rest was applied: the data set is not S_k any more.
+            return self._halt(
+                f"Redis carried out a transaction in part ({wire.error_text(own_errors[0])}): entries up to "
+                f"{group.last} are applied, in another database or without the marker; compare the data, then move the "
+                "journal folder away"
+            )
         group.executed = True
+        self.refused_since = None
         self._applied = group.last
         self._next_seq = group.last + 1
         self._log.append_applied(group.last)
@@ -563,6 +628,8 @@ class Sequencer:
         return None
 
     def _aborted(self, group: _Group, text: str, now: float) -> Decision | None:
+        if self.refused_since is None:
+            self.refused_since = now
         errors = group.errors or [(None, text)]
         self.last_refusal = errors[0][1]
         blames = {blame(error) for _, error in errors}
@@ -625,3 +692,17 @@ def _info_field(info: object, name: str) -> str:
             if field == name:
                 return value
     return ""
+
+
+def _keys(keyspace: object) -> int:
+    """Return the number of keys in all databases, from INFO keyspace (``db0:keys=5,expires=0,...``)."""
+    lines = keyspace.decode(errors="replace").splitlines() if isinstance(keyspace, bytes) else []
+    counts = (line.partition(":keys=")[2].partition(",")[0] for line in lines if line.startswith("db"))
+    return sum(int(count) for count in counts if count.isdigit())
+
+
+def _databases(reply: bytes) -> int | None:
+    pair = None if wire.is_error(reply) else wire.decode(reply)
+    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], bytes) and pair[1].isdigit():
+        return int(pair[1])
+    return None

@@ -25,8 +25,13 @@ class Hub(Protocol):
     """What a session needs of the link."""
 
     #: Databases that the server has: SELECT is checked against it, because inside a transaction it fails too late.
-    databases: int
+    @property
+    def databases(self) -> int:
+        """Number of databases."""
+
     stream_ids: StreamIds
+    #: Key of the link's own marker: no client may write it.
+    marker_key: bytes
 
     def may_accept(self) -> bool:
         """Whether a write may be accepted now; if not, the hub calls ``resume`` later."""
@@ -180,6 +185,10 @@ class Session:
         if self._db_undecided or not self._hub.may_accept():
             return False
         verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids)
+        if verdict.kind is Kind.WRITE and self._hub.marker_key in arguments:
+            verdict = Verdict(
+                Kind.REFUSED, reason="ERR link: that key is the link's own marker, which nobody may write"
+            )
         match verdict.kind:
             case Kind.LOCAL:
                 return self._local(arguments)

@@ -22,6 +22,8 @@ _COMPLAIN_INTERVAL = 5.0
 #: Seconds without any progress on the read connection before it is made again; a big answer may take long.
 _READ_TIMEOUT_FACTOR = 5.0
 _TICK = 0.05
+#: Sentinels announce a promotion within about a second; a node that they do not name after this is not the master.
+_SETTLE_SECONDS = 3.0
 
 
 class _Connection(asyncio.Protocol):
@@ -88,6 +90,7 @@ class Upstream:
         self._read: _Connection | None = None
         self._reads_task: asyncio.Task[None] | None = None
         self._epoch = -1
+        self._connected_at = 0.0
         self._node: Address = ("", 0)
         self._pump_due = False
         self._complained_at = 0.0
@@ -103,8 +106,11 @@ class Upstream:
 
     def _pump(self) -> None:
         self._pump_due = False
+        # Also while there is no master: what was accepted must not live in memory alone.
+        written = self._before_send()
+        # Read the clock behind it: a slow disk must not count against the master.
         now = time.monotonic()
-        if self._write is not None and self._before_send():
+        if self._write is not None and written:
             self._write.write(self._sequencer.next_group(now))
         self._send_reads(now)
 
@@ -147,7 +153,7 @@ class Upstream:
         if now - self._complained_at > _COMPLAIN_INTERVAL:
             self._complained_at = now
             logger.warning(
-                "holding %d writes, no master: %s:%d: %s",
+                "holding %d writes: %s:%d: %s",
                 self._sequencer.unfinished,
                 *node,
                 decision.reason,
@@ -156,6 +162,7 @@ class Upstream:
     # --- one connection ------------------------------------------------------------------------------------------
 
     async def _serve(self, node: Address) -> Decision:
+        self._connected_at = time.monotonic()
         self._epoch = max((view.config_epoch for view in self._discovery.views.values()), default=-1)
         connection = _Connection(self._received)
         failure = await self._connect(connection, node)
@@ -229,6 +236,13 @@ class Upstream:
         if named not in (None, node) and epoch > self._epoch:
             connection.end(Reconnect(f"the Sentinels name another master (epoch {epoch})", rediscover=True))
             return
+        settled = self._connected_at + _SETTLE_SECONDS
+        if now > settled and self._discovery.named_since(settled) not in (None, node):
+            connection.end(Reconnect("the Sentinels go on naming another master, which is up", rediscover=True))
+            return
+        refused_since = self._sequencer.refused_since
+        if refused_since is not None and now - refused_since > self._config.response_timeout:
+            self._complain(node, Reconnect(f"it refuses writes: {self._sequencer.last_refusal}"))
         self._pump()
 
     # --- reads ---------------------------------------------------------------------------------------------------
