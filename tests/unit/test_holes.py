@@ -14,7 +14,7 @@ from trader_node.link import wire
 from trader_node.link.app import Link
 from trader_node.link.config import LinkConfig
 from trader_node.link.discovery import Discovery, SentinelView
-from trader_node.link.entries import Form
+from trader_node.link.entries import Write
 from trader_node.link.journal_file import Fsync
 from trader_node.link.sequencer import Halt, Reconnect
 from trader_node.link.state import LinkState
@@ -222,7 +222,7 @@ def make_link(folder: Path | None = None, **options: Any) -> Link:
 
 
 def accept(link: Link, payload: bytes = b"x") -> None:
-    link.sequencer.accept(payload, 1, Form.SINGLE, db=0, end_db=0, certain_replies=(b"",), sink=None, now=0.0)
+    link.sequencer.accept(Write(payload, 1), 0.0)
 
 
 def test_clients_go_on_after_a_disk_that_was_full_for_a_moment(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_departed_clients_are_forgotten() -> None:
 def test_accepted_entries_are_on_disk_during_an_outage(tmp_path: Path) -> None:
     async def scenario() -> None:
         link = make_link(tmp_path)
-        link.submit_write(b"x", 1, Form.SINGLE, db=0, end_db=0, certain_replies=(b"",), sink=None)
+        link.submit_write(Write(b"x", 1))
         await asyncio.sleep(0.05)
 
     asyncio.run(scenario())

@@ -16,7 +16,7 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trader_node.link import wire
-from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form
+from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_void
 from trader_node.link.sequencer import Decision, Halt, Limits, Ready, Reconnect, Sequencer
 from trader_node.link.sequencer import Phase as LinkPhase
@@ -94,9 +94,8 @@ class World(RuleBasedStateMachine):
             assert seq not in self.replies, "answered twice"
             self.replies[seq] = reply
 
-        self.link.accept(
-            payload, commands, form, db=0, end_db=0, certain_replies=(b"",) * commands, sink=sink, now=self.now
-        )
+        write = Write(payload, commands, form, certain_replies=(b"",) * commands, sink=sink)
+        self.link.accept(write, self.now)
 
     @precondition(lambda self: self.link.numbered)
     @rule(commands=st.integers(1, 3), transaction=st.booleans())

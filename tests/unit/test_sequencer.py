@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from trader_node.link import wire
-from trader_node.link.entries import LOST_REPLY, Entry, Form
+from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal
 from trader_node.link.sequencer import Decision, Halt, Limits, Phase, Ready, Reconnect, Sequencer
 from trader_node.link.state import LinkState
@@ -107,7 +107,7 @@ class Story:
             assert seq not in self.replies, "answered twice"
             self.replies[seq] = reply
 
-        self.link.accept(
+        write = Write(
             b"".join(wire.encode_command(*command.split()) for command in commands),
             len(commands),
             Form.SINGLE if len(commands) == 1 else Form.TRANSACTION,
@@ -115,8 +115,8 @@ class Story:
             end_db=db if end_db is None else end_db,
             certain_replies=(certain,) * len(commands),
             sink=sink,
-            now=self.now,
         )
+        self.link.accept(write, self.now)
         return seq
 
     # --- the connection ---

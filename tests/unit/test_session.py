@@ -8,7 +8,7 @@ import pytest
 
 from trader_node.link import wire
 from trader_node.link.commands import StreamIds
-from trader_node.link.entries import LOST_REPLY, Entry, Form, ReplySink
+from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.reads import Read
 from trader_node.link.session import Session
 
@@ -36,20 +36,11 @@ class Hub:
     def wall_clock_ms(self) -> int:
         return 1_000
 
-    def submit_write(
-        self,
-        payload: bytes,
-        commands: int,
-        form: Form,
-        *,
-        db: int,
-        end_db: int,
-        certain_replies: tuple[bytes, ...],
-        sink: ReplySink | None,
-        writes_only: bool = True,
-    ) -> None:
-        self.writes.append(Entry(0, db, end_db, form, commands, payload, certain_replies, sink))
-        self.log.append("write " + words(payload))
+    def submit_write(self, write: Write) -> None:
+        entry = Entry(0, write.db, write.end_db, write.form, write.commands, write.payload)
+        entry.certain_replies, entry.sink = write.certain_replies, write.sink
+        self.writes.append(entry)
+        self.log.append("write " + words(write.payload))
 
     def submit_read(self, read: Read) -> None:
         self.reads.append(read)

@@ -13,7 +13,7 @@ from . import wire
 from .commands import StreamIds
 from .config import LinkConfig
 from .discovery import Discovery, SentinelView
-from .entries import Form, ReplySink
+from .entries import Write
 from .http import serve_http
 from .journal import Journal
 from .journal_file import JournalFile
@@ -100,30 +100,9 @@ class Link:
         """Return Unix time in milliseconds."""
         return time.time_ns() // 1_000_000
 
-    def submit_write(
-        self,
-        payload: bytes,
-        commands: int,
-        form: Form,
-        *,
-        db: int,
-        end_db: int,
-        certain_replies: tuple[bytes, ...],
-        sink: ReplySink | None,
-        writes_only: bool = True,
-    ) -> None:
+    def submit_write(self, write: Write) -> None:
         """Accept a write."""
-        self.sequencer.accept(
-            payload,
-            commands,
-            form,
-            db=db,
-            end_db=end_db,
-            certain_replies=certain_replies,
-            sink=sink,
-            now=time.monotonic(),
-            writes_only=writes_only,
-        )
+        self.sequencer.accept(write, time.monotonic())
         self.upstream.pump()
 
     def submit_read(self, read: Read) -> None:

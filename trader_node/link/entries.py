@@ -23,6 +23,20 @@ class Form(enum.IntEnum):
     TRANSACTION = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What a client asks for, before it is accepted; the fields are those of :class:`Entry`."""
+
+    payload: bytes
+    commands: int
+    form: Form = Form.SINGLE
+    db: int = 0
+    end_db: int = 0
+    certain_replies: tuple[bytes, ...] = ()
+    sink: ReplySink | None = None
+    writes_only: bool = True
+
+
 @dataclass(slots=True, eq=False)
 class Entry:
     """A write with its sequence number.

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import wire
-from .entries import Entry, Form, ReplySink
+from .entries import Entry, Form, Write
 from .errors import Blame, blame
 from .journal import Journal
 from .marker import (
@@ -261,30 +261,18 @@ class Sequencer:
             return self._handshake_at
         return None
 
-    def accept(
-        self,
-        payload: bytes,
-        commands: int,
-        form: Form,
-        *,
-        db: int,
-        end_db: int,
-        certain_replies: tuple[bytes, ...],
-        sink: ReplySink | None,
-        now: float,
-        writes_only: bool = True,
-    ) -> Entry:
+    def accept(self, write: Write, now: float) -> Entry:
         """Accept a write: number and journal it. From here on the guarantee covers it."""
         entry = Entry(
             self.journal.last_seq + 1,
-            db,
-            end_db,
-            form,
-            commands,
-            payload,
-            certain_replies,
-            sink,
-            writes_only=writes_only,
+            write.db,
+            write.end_db,
+            write.form,
+            write.commands,
+            write.payload,
+            write.certain_replies,
+            write.sink,
+            writes_only=write.writes_only,
             accepted_at=now,
         )
         self.journal.append(entry)

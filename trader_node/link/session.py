@@ -15,7 +15,7 @@ import hiredis
 
 from . import wire
 from .commands import Kind, StreamIds, Verdict, classify
-from .entries import Form, ReplySink
+from .entries import Form, ReplySink, Write
 from .reads import Read
 
 logger = logging.getLogger("link.session")
@@ -39,19 +39,8 @@ class Hub(Protocol):
     def wall_clock_ms(self) -> int:
         """Return Unix time in milliseconds."""
 
-    def submit_write(
-        self,
-        payload: bytes,
-        commands: int,
-        form: Form,
-        *,
-        db: int,
-        end_db: int,
-        certain_replies: tuple[bytes, ...],
-        sink: ReplySink | None,
-        writes_only: bool = True,
-    ) -> None:
-        """Accept a write; ``writes_only``: no command of it asks for data."""
+    def submit_write(self, write: Write) -> None:
+        """Accept a write."""
 
     def submit_read(self, read: Read) -> None:
         """Take a read."""
@@ -210,13 +199,14 @@ class Session:
         if not self._turn(Kind.WRITE):
             return False
         self._hub.submit_write(
-            payload,
-            1,
-            Form.SINGLE,
-            db=self._db,
-            end_db=self._db,
-            certain_replies=(verdict.certain_reply,),
-            sink=self._sink(),
+            Write(
+                payload,
+                1,
+                db=self._db,
+                end_db=self._db,
+                certain_replies=(verdict.certain_reply,),
+                sink=self._sink(),
+            )
         )
         return True
 
@@ -297,14 +287,16 @@ class Session:
         else:
             sink = self._sink()
             self._hub.submit_write(
-                b"".join(wire.encode_command(*verdict.arguments) for verdict in queued),
-                len(queued),
-                Form.TRANSACTION,
-                db=self._db,
-                end_db=self._transaction_db,
-                certain_replies=tuple(verdict.certain_reply for verdict in queued),
-                sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
-                writes_only=all(verdict.kind is Kind.WRITE for verdict in queued),
+                Write(
+                    b"".join(wire.encode_command(*verdict.arguments) for verdict in queued),
+                    len(queued),
+                    Form.TRANSACTION,
+                    db=self._db,
+                    end_db=self._transaction_db,
+                    certain_replies=tuple(verdict.certain_reply for verdict in queued),
+                    sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
+                    writes_only=all(verdict.kind is Kind.WRITE for verdict in queued),
+                )
             )
         return True
 
