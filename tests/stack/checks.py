@@ -60,15 +60,19 @@ def fail_over(
     old = stack.master()
     before = stack.report()
     identity = node_identity(stack, before)
-    accepted = stack.link()["accepted"]
     stack.wait_for_writes(5)
+    at_fault = stack.link()
     fault_at = time.monotonic()
     break_master(old)
+    assert not stack.running(old) or not stack.connected(old), "no fault took effect"
     promotion = stack.wait_for_promotion(old, fault_at)
     assert promotion.master != old, "no fault took effect"
     stack.wait_for_writes_on(promotion.master)
     link = stack.link()
-    assert link["accepted"] > accepted, "nothing was written during the fault"
+    assert link["master_changes"] > at_fault["master_changes"], "the link noticed nothing"
+    in_flight = link["told_early"] + link["lost_replies"] + link["replayed"]
+    before_fault = at_fault["told_early"] + at_fault["lost_replies"] + at_fault["replayed"]
+    assert in_flight > before_fault, "no write was in flight or waited when the master broke"
     assert link["master"].startswith(stack.ip(promotion.master) + ":"), link["master"]
     counts = check_nothing_lost(stack, before, promotion.master)
     assert node_identity(stack, stack.report()) == identity, "the node was restarted"

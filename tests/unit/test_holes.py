@@ -13,10 +13,10 @@ import pytest
 from trader_node.link import wire
 from trader_node.link.app import Link
 from trader_node.link.config import LinkConfig
+from trader_node.link.decisions import Halt, Reconnect
 from trader_node.link.discovery import Discovery, SentinelView
 from trader_node.link.entries import Write
 from trader_node.link.journal_file import Fsync
-from trader_node.link.sequencer import Halt, Reconnect
 from trader_node.link.state import LinkState
 from trader_node.link.url import parse_redis_url
 

@@ -16,9 +16,10 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from trader_node.link import wire
+from trader_node.link.decisions import Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_void
-from trader_node.link.sequencer import Decision, Halt, Limits, Ready, Reconnect, Sequencer
+from trader_node.link.sequencer import Limits, Sequencer
 from trader_node.link.sequencer import Phase as LinkPhase
 from trader_node.link.state import LinkState
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trader_node.link import wire
+from trader_node.link.decisions import Reconnect
 from trader_node.link.reads import Read, Reader
-from trader_node.link.sequencer import Reconnect
 
 MASTER = wire.join_array([wire.encode_bulk(b"master"), wire.encode_integer(5), wire.EMPTY_ARRAY])
 REPLICA = wire.join_array([wire.encode_bulk(b"slave"), wire.encode_bulk(b"10.0.0.1")])

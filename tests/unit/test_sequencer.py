@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from trader_node.link import wire
+from trader_node.link.decisions import Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal
-from trader_node.link.sequencer import Decision, Halt, Limits, Phase, Ready, Reconnect, Sequencer
+from trader_node.link.sequencer import Limits, Phase, Sequencer
 from trader_node.link.state import LinkState
 
 MARKER = "marker"

@@ -11,9 +11,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from . import wire
+from .decisions import Decision, Reconnect
 from .entries import ReplySink
 from .errors import Blame, blame
-from .sequencer import Decision, Reconnect
 
 _LOST = wire.encode_error("UNKNOWN link: the answer was lost at a failover; the message may have been published")
 

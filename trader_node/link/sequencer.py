@@ -26,29 +26,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import wire
+from .decisions import Decision, Halt, Ready, Reconnect
 from .entries import Entry, Form, Write
 from .errors import Blame, blame
+from .group import EXEC, MULTI, Group, build_group
+from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse_identity, question, says_master
 from .journal import Journal
-from .marker import (
-    History,
-    Marker,
-    MarkerCommands,
-    Refusal,
-    Situation,
-    decide,
-    owner_name,
-    parse_marker,
-)
+from .marker import History, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
 from .state import LinkState
 
-_MULTI = wire.encode_command(b"MULTI")
-_EXEC = wire.encode_command(b"EXEC")
-_ROLE = wire.encode_command(b"ROLE")
-_INFO = b"".join(wire.encode_command(b"INFO", section) for section in (b"server", b"replication", b"keyspace"))
-#: Not part of the transaction, because an ACL may forbid it.
-_DATABASES = wire.encode_command(b"CONFIG", b"GET", b"databases")
-# MULTI, five queued commands, EXEC, WATCH, HMGET, CONFIG GET.
-_IDENTIFY_REPLIES, _TAKEOVER_REPLIES = 10, 6
+#: Replies to MULTI, HSET, HMGET, EXEC, WATCH, HMGET.
+_TAKEOVER_REPLIES = 6
 
 
 class Phase(enum.Enum):
@@ -64,36 +52,6 @@ class Phase(enum.Enum):
     READY = "ready"
     #: Stopped for good: going on could lose or double a write. Clients wait.
     HALTED = "halted"
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """Close the connection and make a new one; ``rediscover``: it may be to another node."""
-
-    reason: str
-    rediscover: bool = False
-    #: Seconds to wait first.
-    delay: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Stop for good; ``reason`` tells an operator what happened and what to do."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The handshake is done: the data set holds the entries up to ``marker``; ``replay`` more follow."""
-
-    marker: int
-    replay: int
-    #: What an operator should know, or empty.
-    warning: str = ""
-
-
-Decision = Reconnect | Halt | Ready
 
 
 class JournalLog(Protocol):
@@ -132,25 +90,6 @@ class Limits:
     retry_delay: float = 0.05
     #: Seconds between attempts after an error that only an operator can mend (NOAUTH, NOPERM).
     operator_delay: float = 1.0
-
-
-@dataclass(slots=True)
-class _Group:
-    """The transaction in flight."""
-
-    entries: list[Entry]
-    last: int
-    #: Entry of each command queued in the transaction, None for the link's own.
-    owners: list[Entry | None]
-    #: Entry to blame if a command of the link's own is refused: the one that a SELECT is for. By position.
-    blamed: dict[int, Entry]
-    #: Constant replies to MULTI and the queued commands.
-    prefix: bytes
-    sent_at: float
-    received: int = 0
-    executed: bool = False
-    #: Commands that Redis refused to queue, with its errors.
-    errors: list[tuple[Entry | None, str]] | None = None
 
 
 @dataclass(slots=True)
@@ -202,7 +141,7 @@ class Sequencer:
         self._auth = auth
         self._marker = MarkerCommands(marker_key)
         self._framer = wire.ReplyFramer()
-        self._group: _Group | None = None
+        self._group: Group | None = None
         self._probe_at: float | None = None
         self._connection = 0
         self._owner = ""
@@ -290,10 +229,7 @@ class Sequencer:
         self.retry_at = 0.0
         self.phase = Phase.IDENTIFY
         self.counters.handshakes += 1
-        # In one transaction, or role, keys and marker may be those of different data sets. It ends every WATCH, so the
-        # one that guards the takeover comes behind it, and the marker is read again.
-        look = _MULTI + _ROLE + _INFO + self._marker.read + _EXEC
-        return self._auth + look + self._marker.watch + self._marker.read + _DATABASES
+        return self._auth + question(self._marker)
 
     def disconnected(self) -> None:
         """Take note that the connection is gone; what was in flight has an unknown outcome."""
@@ -333,35 +269,10 @@ class Sequencer:
             or now < self.retry_at
         ):
             return b""
-        parts = [_MULTI]
-        owners: list[Entry | None] = []
-        entries: list[Entry] = []
-        blamed: dict[int, Entry] = {}
-        db = size = 0
-        for entry in self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1):
-            if entries and size + len(entry.payload) > self._limits.group_bytes:
-                break
-            entries.append(entry)
-            if entry.void:
-                continue
-            if entry.db != db:
-                blamed[len(owners)] = entry
-                parts.append(wire.encode_command(b"SELECT", entry.db))
-                owners.append(None)
-            parts.append(entry.payload)
-            owners.extend([entry] * entry.commands)
-            size += len(entry.payload)
-            db = entry.end_db
-        if db:
-            blamed[len(owners)] = next(entry for entry in reversed(entries) if not entry.void)
-            parts.append(wire.encode_command(b"SELECT", 0))
-            owners.append(None)
-        last = entries[-1].seq
-        parts += [self._marker.set(self._owner, last), _EXEC, self._marker.watch, self._marker.read]
-        owners.append(None)
-        self._highest_sent = max(self._highest_sent, last)
-        self._group = _Group(entries, last, owners, blamed, wire.OK + wire.QUEUED * len(owners), now)
-        return b"".join(parts)
+        waiting = self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1)
+        self._group, data = build_group(waiting, self._limits.group_bytes, self._marker, self._owner, now)
+        self._highest_sent = max(self._highest_sent, self._group.last)
+        return data
 
     def acknowledge_held(self, accepted_before: float) -> int:
         """Answer clients whose writes have waited since ``accepted_before`` (monotonic seconds); return how many.
@@ -389,7 +300,7 @@ class Sequencer:
         if self.phase is not Phase.READY or self.waiting_since() is not None:
             return b""
         self._probe_at = now
-        return _ROLE
+        return ROLE
 
     def trim(self, held_everywhere: int, accepted_before: float) -> int:
         """Forget entries that every known node holds and that are old enough; return how many.
@@ -417,7 +328,7 @@ class Sequencer:
     def _receive_handshake(self, now: float) -> tuple[bytes, Decision | None]:
         while (reply := self._framer.next()) is not None:
             self._replies.append(reply)
-            if self.phase is Phase.IDENTIFY and len(self._replies) == _IDENTIFY_REPLIES + bool(self._auth):
+            if self.phase is Phase.IDENTIFY and len(self._replies) == IDENTITY_REPLIES + bool(self._auth):
                 replies, self._replies = self._replies, []
                 return self._identified(replies)
             if self.phase is Phase.TAKEOVER and len(self._replies) == _TAKEOVER_REPLIES:
@@ -426,25 +337,19 @@ class Sequencer:
         return b"", None
 
     def _identified(self, replies: list[bytes]) -> tuple[bytes, Decision | None]:
-        *before, executed, watched, watched_marker, databases = replies
-        for reply in [*before, executed, watched, watched_marker]:
-            if wire.is_error(reply):
-                return b"", self._refused_handshake(wire.error_text(reply))
-        elements = wire.split_array(executed) or []
-        for element in elements:
-            if wire.is_error(element):
-                return b"", self._refused_handshake(wire.error_text(element))
-        if elements[-1:] != [watched_marker]:
-            return b"", Reconnect("the marker changed during the handshake")
-        role, server, replication, keyspace, marker_reply = (wire.decode(element) for element in elements)
-        self.databases = _databases(databases)
-        if not isinstance(role, list) or role[0] != b"master":
+        try:
+            identity = parse_identity(replies)
+        except RefusedError as error:
+            return b"", self._refused_handshake(str(error))
+        self.databases = identity.databases
+        if not identity.master:
             return b"", Reconnect("the node is not a master", rediscover=True, delay=self._limits.retry_delay)
-        self._history = History(_info_field(server, "run_id"), _info_field(replication, "master_replid"))
-        marker = _marker(marker_reply)
+        if identity.marker is None:
+            return b"", Reconnect("the marker changed during the handshake")
+        self._history, marker = identity.history, identity.marker
         situation = Situation(
             history=self._history,
-            keys=_keys(keyspace),
+            keys=identity.keys,
             last_history=self._last_history,
             last_applied=self._applied,
             unknown_outcome=self._unknown_outcome,
@@ -462,13 +367,13 @@ class Sequencer:
         self._warning = outcome.warning
         self.phase = Phase.TAKEOVER
         own = self._marker.set(self._owner, outcome.seq if outcome.write_seq else None)
-        return _MULTI + own + self._marker.read + _EXEC + self._marker.watch + self._marker.read, None
+        return MULTI + own + self._marker.read + EXEC + self._marker.watch + self._marker.read, None
 
     def _taken_over(self, replies: list[bytes], now: float) -> Decision:
         for reply in replies:
             if wire.is_error(reply):
                 return self._refused_handshake(wire.error_text(reply))
-        if replies[3] == wire.NIL_ARRAY or _marker(wire.decode(replies[5])) != Marker(self._owner, self._takeover_seq):
+        if replies[3] == wire.NIL_ARRAY or decode_marker(replies[5]) != Marker(self._owner, self._takeover_seq):
             return Reconnect("the marker changed during the handshake")
         self.phase = Phase.READY
         self._last_history = self._history
@@ -527,8 +432,7 @@ class Sequencer:
             index, group.received = group.received, group.received + 1
             if index <= queued:
                 if wire.is_error(reply):
-                    owner = None if index == 0 else group.owners[index - 1] or group.blamed.get(index - 1)
-                    group.errors = [*(group.errors or []), (owner, wire.error_text(reply))]
+                    group.note_refusal(index, wire.error_text(reply))
             elif index == queued + 1:
                 decision = self._executed(group, reply, now)
                 if decision is not None:
@@ -540,22 +444,18 @@ class Sequencer:
                 return self._verified(group, reply)
         return None
 
-    def _executed(self, group: _Group, reply: bytes, now: float) -> Decision | None:
+    def _executed(self, group: Group, reply: bytes, now: float) -> Decision | None:
         if wire.is_error(reply):
             return self._aborted(group, wire.error_text(reply), now)
         results = wire.split_array(reply)
         if results is None:
             self.counters.fenced += 1
             return self._not_applied(Reconnect("fenced: the marker was touched by another connection"))
-        own_errors = [
-            result
-            for owner, result in zip(group.owners, results, strict=True)
-            if owner is None and wire.is_error(result)
-        ]
-        if own_errors:
+        own_error = group.own_error(results)
+        if own_error is not None:
             # A SELECT or the marker failed while the rest was applied: the data set is not S_k any more.
             return self._halt(
-                f"Redis carried out a transaction in part ({wire.error_text(own_errors[0])}): entries up to "
+                f"Redis carried out a transaction in part ({wire.error_text(own_error)}): entries up to "
                 f"{group.last} are applied, in another database or without the marker; compare the data, then move the "
                 "journal folder away"
             )
@@ -564,18 +464,12 @@ class Sequencer:
         self._applied = group.last
         self._next_seq = group.last + 1
         self._log.append_applied(group.last)
-        replies: dict[int, list[bytes]] = {}
-        for owner, result in zip(group.owners, results, strict=True):
-            if owner is not None:
-                replies.setdefault(owner.seq, []).append(result)
-        for entry in group.entries:
-            if entry.void:
-                continue
+        for entry, replies in group.replies(results):
             if entry.acknowledged:
-                self._applied_again(entry, replies[entry.seq])
-                continue
-            self._note_acknowledged(entry)
-            entry.deliver(replies[entry.seq])
+                self._applied_again(entry, replies)
+            else:
+                self._note_acknowledged(entry)
+                entry.deliver(replies)
         return None
 
     def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:
@@ -593,13 +487,13 @@ class Sequencer:
         self.counters.acknowledged += 1
         entry.acknowledged = True
 
-    def _verified(self, group: _Group, reply: bytes) -> Decision | None:
+    def _verified(self, group: Group, reply: bytes) -> Decision | None:
         self._group = None
         if wire.is_error(reply):
             return self._refused_handshake(wire.error_text(reply))
         # Also after a transaction that was refused for now: the WATCH that fences the next attempt is only as good as
         # the marker it was set on.
-        if _marker(wire.decode(reply)) != Marker(self._owner, self._applied):
+        if decode_marker(reply) != Marker(self._owner, self._applied):
             return Reconnect("the marker was changed by another connection")
         return None
 
@@ -610,15 +504,14 @@ class Sequencer:
         self._probe_at = None
         if wire.is_error(reply):
             return self._refused_handshake(wire.error_text(reply))
-        role = wire.decode(reply)
-        if not isinstance(role, list) or role[0] != b"master":
+        if not says_master(reply):
             return Reconnect("the node is not a master any more", rediscover=True)
         return None
 
-    def _aborted(self, group: _Group, text: str, now: float) -> Decision | None:
+    def _aborted(self, group: Group, text: str, now: float) -> Decision | None:
         if self.refused_since is None:
             self.refused_since = now
-        errors = group.errors or [(None, text)]
+        errors = group.refusals or [(None, text)]
         self.last_refusal = errors[0][1]
         blames = {blame(error) for _, error in errors}
         if Blame.ROLE in blames:
@@ -665,32 +558,3 @@ class Sequencer:
         self.halt_reason = reason
         self._group = None
         return Halt(reason)
-
-
-def _marker(reply: object) -> Marker:
-    if isinstance(reply, list) and len(reply) == 2:
-        return parse_marker(*reply)
-    return Marker("", None)
-
-
-def _info_field(info: object, name: str) -> str:
-    if isinstance(info, bytes):
-        for line in info.decode(errors="replace").splitlines():
-            field, _, value = line.partition(":")
-            if field == name:
-                return value
-    return ""
-
-
-def _keys(keyspace: object) -> int:
-    """Return the number of keys in all databases, from INFO keyspace (``db0:keys=5,expires=0,...``)."""
-    lines = keyspace.decode(errors="replace").splitlines() if isinstance(keyspace, bytes) else []
-    counts = (line.partition(":keys=")[2].partition(",")[0] for line in lines if line.startswith("db"))
-    return sum(int(count) for count in counts if count.isdigit())
-
-
-def _databases(reply: bytes) -> int | None:
-    pair = None if wire.is_error(reply) else wire.decode(reply)
-    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], bytes) and pair[1].isdigit():
-        return int(pair[1])
-    return None

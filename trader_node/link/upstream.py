@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import cast
 
 from .config import LinkConfig
+from .decisions import Decision, Halt, Ready, Reconnect
 from .discovery import Discovery
 from .reads import Reader
 from .sentinels import SentinelWatch
-from .sequencer import Decision, Halt, Ready, Reconnect, Sequencer
+from .sequencer import Sequencer
 from .url import Address
 
 logger = logging.getLogger("link.upstream")
