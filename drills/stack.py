@@ -155,15 +155,15 @@ class Stack:
         """Return the fixed address of a service inside the stack."""
         return f"{self._subnet}.{_LAST_BYTES[service]}"
 
-    def client(self, service: str, timeout: float = 1.0) -> Redis:
-        """Return a client of a node or a Sentinel, by its published port."""
+    def client(self, service: str, timeout: float = 1.0, *, decode: bool = True) -> Redis:
+        """Return a client of a node or a Sentinel, by its published port; ``decode``: replies are text."""
         variable = service.upper().replace("-", "_") + "_PORT"
         return Redis(
             host=_HOST,
             port=int(self.environment.get(variable, _DEFAULT_PORTS[service])),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            decode_responses=True,
+            decode_responses=decode,
         )
 
     def master(self) -> str:
