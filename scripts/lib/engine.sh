@@ -40,6 +40,8 @@ start_engine() {
         systemctl start docker || fail "systemctl start docker failed" "see: journalctl -u docker"
     else
         note "no systemd here: running dockerd in the background, log in $DOCKERD_LOG"
+        remove_stale_pid_file /var/run/docker.pid dockerd
+        remove_stale_pid_file /var/run/docker/containerd/containerd.pid containerd
         setsid dockerd >>"$DOCKERD_LOG" 2>&1 </dev/null &
     fi
     local _
@@ -49,6 +51,14 @@ start_engine() {
     done
     fail "the Docker engine did not start within 30 s" \
         "$(tail -n 3 "$DOCKERD_LOG" 2>/dev/null || echo "see its log")"
+}
+
+# An engine that was killed leaves its process id behind, and the next one refuses to start, or waits for a containerd that
+# is not there, if that id belongs to any process by then.
+remove_stale_pid_file() { # remove_stale_pid_file <file> <name of the process>
+    local pid
+    pid=$(cat "$1" 2>/dev/null) || return 0
+    [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "$2" ]] || rm -f "$1"
 }
 
 ensure_compose() {
