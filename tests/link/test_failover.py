@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,14 @@ import pytest
 from drills.appender import Appenders
 from drills.ledger import Outcome, Verdict, check
 from drills.processes import Cluster, freeze, thaw
+from drills.waiting import wait_until
 
 from .conftest import RunningLink
 
 
-def _until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "condition not met in time"
-        time.sleep(0.02)
-
-
 def _traffic(appenders: Appenders, operations: int = 300) -> None:
     goal = appenders.ledger.count(Outcome.OK) + operations
-    _until(lambda: appenders.ledger.count(Outcome.OK) >= goal)
+    wait_until(lambda: appenders.ledger.count(Outcome.OK) >= goal, 20, "traffic", 0.02)
 
 
 def _check(cluster: Cluster, appenders: Appenders) -> Verdict:
@@ -71,7 +64,7 @@ FAULTS = {"kill": _kill, "freeze": _freeze, "freeze briefly": _freeze_briefly, "
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_append_is_lost_doubled_or_reordered(cluster: Cluster, link: RunningLink, fault: str) -> None:
     appenders = Appenders("127.0.0.1", link.port)
-    _until(lambda: _listening(link))
+    wait_until(lambda: _listening(link), 20, "the link listens", 0.02)
     appenders.start()
     for _ in range(2):
         _traffic(appenders)
@@ -88,13 +81,13 @@ def test_no_append_is_lost_doubled_or_reordered(cluster: Cluster, link: RunningL
 
 def test_killed_link_replays_what_is_missing(cluster: Cluster, link: RunningLink) -> None:
     appenders = Appenders("127.0.0.1", link.port)
-    _until(lambda: _listening(link))
+    wait_until(lambda: _listening(link), 20, "the link listens", 0.02)
     appenders.start()
     for _ in range(3):
         _traffic(appenders)
         link.kill()
         link.start()
-        _until(lambda: _listening(link))
+        wait_until(lambda: _listening(link), 20, "the link listens", 0.02)
     master = cluster.master()
     _traffic(appenders)
     cluster.nodes[master].kill()
@@ -111,7 +104,7 @@ def _listening(link: RunningLink) -> bool:
 
 
 def test_terminated_link_drains(cluster: Cluster, link: RunningLink, tmp_path: Path) -> None:
-    _until(lambda: _listening(link))
+    wait_until(lambda: _listening(link), 20, "the link listens", 0.02)
     appenders = Appenders("127.0.0.1", link.port)
     appenders.start()
     _traffic(appenders)

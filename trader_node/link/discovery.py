@@ -78,11 +78,16 @@ class Discovery:
         self.outage_since = None
         self.failed = None
 
+    @property
+    def epoch(self) -> int:
+        """The highest config-epoch that a Sentinel tells of; -1 if none answers."""
+        return max((view.config_epoch for view in self.views.values()), default=-1)
+
     def named(self) -> Address | None:
         """Return the master that the Sentinels name, or None if none answers."""
         if not self.views:
             return None
-        epoch = max(view.config_epoch for view in self.views.values())
+        epoch = self.epoch
         votes = Counter(view.master for view in self.views.values() if view.config_epoch == epoch)
         return votes.most_common(1)[0][0]
 

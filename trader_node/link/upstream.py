@@ -164,7 +164,7 @@ class Upstream:
 
     async def _serve(self, node: Address) -> Decision:
         self._connected_at = time.monotonic()
-        self._epoch = max((view.config_epoch for view in self._discovery.views.values()), default=-1)
+        self._epoch = self._discovery.epoch
         connection = _Connection(self._received)
         failure = await self._connect(connection, node)
         if failure is not None:
@@ -233,7 +233,7 @@ class Upstream:
         if now - connection.heard_at > self._config.probe_interval:
             connection.write(self._sequencer.probe(now))
         named = self._discovery.named()
-        epoch = max((view.config_epoch for view in self._discovery.views.values()), default=-1)
+        epoch = self._discovery.epoch
         if named not in (None, node) and epoch > self._epoch:
             connection.end(Reconnect(f"the Sentinels name another master (epoch {epoch})", rediscover=True))
             return
