@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from trader_node.link import wire
+from trader_node.link.decisions import Cause
 from trader_node.link.entries import Entry, Form
 from trader_node.link.journal import Journal
 from trader_node.link.marker import (
     History,
+    Look,
+    LookAgain,
     Marker,
     MarkerCommands,
     Refusal,
@@ -35,13 +38,23 @@ def journal(first: int, last: int) -> Journal:
     return result
 
 
-def situation(*, keys: int = 5, last: History | None = ELSEWHERE, applied: int = 0, unknown: bool = False) -> Situation:
-    return Situation(HERE, keys, last, applied, unknown)
+def situation(
+    *,
+    keys: int = 5,
+    last: History | None = ELSEWHERE,
+    applied: int = 0,
+    unknown: bool = False,
+    began: int | None = None,
+    look: Look | None = None,
+    adopt: bool = False,
+) -> Situation:
+    return Situation(HERE, keys, last, applied, unknown, began, look, adopt)
 
 
-def refused(marker: Marker, *why: str, now: Situation, mine: LinkState, kept: Journal) -> None:
+def refused(cause: Cause, marker: Marker, *why: str, now: Situation, mine: LinkState, kept: Journal) -> None:
     outcome = decide(marker, now, mine, kept)
     assert isinstance(outcome, Refusal)
+    assert outcome.cause is cause
     for text in why:
         assert text in outcome.reason
 
@@ -59,11 +72,19 @@ def test_own_marker_of_an_older_run_is_taken() -> None:
 
 
 def test_newer_run_is_left_alone() -> None:
-    refused(Marker("mine:4:1", 5), "newer run", "stop one", now=situation(), mine=state(), kept=journal(1, 10))
+    refused(
+        Cause.NEWER_RUN,
+        Marker("mine:4:1", 5),
+        "newer run",
+        "stop one",
+        now=situation(),
+        mine=state(),
+        kept=journal(1, 10),
+    )
 
 
 def test_data_set_behind_the_journal_is_refused_with_the_count() -> None:
-    refused(Marker("mine:3:7", 3), "1 entries are lost", now=situation(), mine=state(), kept=journal(5, 10))
+    refused(Cause.GAP, Marker("mine:3:7", 3), "1 entries are lost", now=situation(), mine=state(), kept=journal(5, 10))
 
 
 def test_data_set_ahead_at_the_first_look_means_that_the_tail_was_lost() -> None:
@@ -73,18 +94,76 @@ def test_data_set_ahead_at_the_first_look_means_that_the_tail_was_lost() -> None
     assert "2 entries ahead" in outcome.warning
 
 
+def test_data_set_of_an_earlier_run_ahead_of_this_one_is_refused() -> None:
+    now = situation(began=8)
+    refused(Cause.FORKED, Marker("mine:2:7", 9), "earlier run", now=now, mine=state(), kept=journal(5, 10))
+    assert decide(Marker("mine:2:7", 8), now, state(), journal(5, 10)) == TakeOver(8)
+
+
 def test_data_set_ahead_later_means_another_writer() -> None:
-    refused(Marker("mine:3:7", 12), "only 10", "another writer", now=situation(), mine=state(), kept=journal(5, 10))
+    refused(
+        Cause.AHEAD,
+        Marker("mine:3:7", 12),
+        "only 10",
+        "another writer",
+        now=situation(),
+        mine=state(),
+        kept=journal(5, 10),
+    )
 
 
 # --- another journal's marker ----------------------------------------------------------------------------------------
 
 
-def test_new_journal_begins_on_what_another_one_left() -> None:
-    outcome = decide(Marker("other:1:1", 8), situation(last=None), state(contacted=False), Journal())
+OTHER = Marker("other:1:1", 8)
+
+
+def begin_on(marker: Marker, look: Look | None, *, adopt: bool = False) -> TakeOver | LookAgain | Refusal:
+    return decide(marker, situation(last=None, look=look, adopt=adopt), state(contacted=False), Journal())
+
+
+def test_new_journal_looks_twice_at_what_another_one_left() -> None:
+    outcome = begin_on(OTHER, None)
+    assert isinstance(outcome, LookAgain)
+    assert outcome.delay == 4.0
+    assert "other:1:1, entry 8" in outcome.reason
+    assert begin_on(OTHER, Look(OTHER, 1.0, 1)) == LookAgain(
+        "the data set was written by another journal (owner other:1:1, entry 8): watching whether its link still runs",
+        4.0,
+    )
+
+
+@pytest.mark.parametrize(("age", "idle"), [(4.0, 3), (4.1, 4), (4.1, None), (60.0, 59)])
+def test_new_journal_begins_on_what_nobody_uses_any_more(age: float, idle: int | None) -> None:
+    outcome = begin_on(OTHER, Look(OTHER, age, idle))
     assert isinstance(outcome, TakeOver)
     assert (outcome.seq, outcome.write_seq, outcome.skip) == (0, True, False)
     assert "other:1:1, entry 8" in outcome.warning
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Look(Marker("other:1:1", 7), 4.1, None),  # it has written
+        Look(Marker("other:1:0", 8), 1.0, None),  # it has connected anew
+        Look(OTHER, 4.1, 0),  # it reads the marker
+        Look(OTHER, 4.1, 2),
+    ],
+)
+def test_new_journal_does_not_take_the_data_set_from_a_link_that_runs(look: Look) -> None:
+    outcome = begin_on(OTHER, look)
+    assert isinstance(outcome, Refusal)
+    assert outcome.cause is Cause.FOREIGN
+    assert "its link runs" in outcome.reason
+    assert "LINK_ADOPT" in outcome.reason
+
+
+def test_new_journal_takes_the_data_set_at_once_if_told_so() -> None:
+    assert isinstance(begin_on(OTHER, None, adopt=True), TakeOver)
+
+
+def test_adopting_is_for_new_journals_only() -> None:
+    refused(Cause.FOREIGN, OTHER, "another link", now=situation(adopt=True), mine=state(), kept=journal(1, 10))
 
 
 def test_what_the_journal_began_on_is_replayed_from_the_beginning() -> None:
@@ -105,7 +184,15 @@ def test_what_the_journal_began_on_is_replayed_from_the_beginning() -> None:
 )
 def test_marker_of_another_link_is_refused(marker: Marker, first: int) -> None:
     mine = state(adopted=("other:1:1", 8))
-    refused(marker, "belongs to another link", "stop the", now=situation(), mine=mine, kept=journal(first, 10))
+    refused(
+        Cause.FOREIGN,
+        marker,
+        "belongs to another link",
+        "stop the",
+        now=situation(),
+        mine=mine,
+        kept=journal(first, 10),
+    )
 
 
 # --- no marker -------------------------------------------------------------------------------------------------------
@@ -126,7 +213,7 @@ def test_marker_removed_from_under_the_link_is_written_again() -> None:
 
 def test_marker_removed_while_a_transaction_was_on_its_way() -> None:
     now = situation(last=HERE, applied=7, unknown=True)
-    refused(NONE, "cannot be told", now=now, mine=state(), kept=journal(5, 10))
+    refused(Cause.OUTCOME_UNKNOWN, NONE, "cannot be told", now=now, mine=state(), kept=journal(5, 10))
 
 
 def test_unknown_outcome_elsewhere_does_not_matter_on_an_empty_data_set() -> None:
@@ -146,12 +233,12 @@ def test_unknown_outcome_elsewhere_does_not_matter_on_an_empty_data_set() -> Non
 )
 def test_missing_marker_elsewhere_is_refused(keys: int, first: int, adopted: tuple[str, int]) -> None:
     now, mine = situation(keys=keys), state(adopted=adopted)
-    refused(NONE, f"{keys} keys", now=now, mine=mine, kept=journal(first, 10))
+    refused(Cause.MARKER_LOST, NONE, f"{keys} keys", now=now, mine=mine, kept=journal(first, 10))
 
 
 @pytest.mark.parametrize("same", [("run1", "other"), ("other", "history1")])
 def test_same_process_or_same_history_alone_proves_nothing(same: tuple[str, str]) -> None:
-    refused(NONE, "missing", now=situation(last=History(*same)), mine=state(), kept=journal(1, 10))
+    refused(Cause.MARKER_LOST, NONE, "missing", now=situation(last=History(*same)), mine=state(), kept=journal(1, 10))
 
 
 # --- reading and writing ---------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class World(RuleBasedStateMachine):
 
     def _decided(self, decision: Decision | None) -> None:
         match decision:
-            case Halt(reason):
+            case Halt(reason, _):
                 raise AssertionError(f"halted without need: {reason}")
             case Reconnect():
                 self.lose_connection()

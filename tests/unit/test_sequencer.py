@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from trader_node.link import wire
-from trader_node.link.decisions import Decision, Halt, Ready, Reconnect
+from trader_node.link.decisions import Cause, Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal
+from trader_node.link.policy import OnGap
 from trader_node.link.sequencer import Limits, Phase, Sequencer
 from trader_node.link.state import LinkState
 
@@ -81,7 +82,13 @@ def words(data: bytes) -> list[str]:
 class Story:
     """A link and what it sends, with the master's answers given by the test."""
 
-    def __init__(self, journal: Journal | None = None, state: LinkState | None = None, auth: bytes = b"") -> None:
+    def __init__(
+        self,
+        journal: Journal | None = None,
+        state: LinkState | None = None,
+        auth: bytes = b"",
+        on_gap: OnGap = OnGap.STOP,
+    ) -> None:
         self.log = Log()
         self.state = state or LinkState("mine", 1)
         self.link = Sequencer(
@@ -91,6 +98,7 @@ class Story:
             log=self.log,
             limits=Limits(group_entries=4, retry_delay=0.05, operator_delay=1.0),
             auth=auth,
+            on_gap=on_gap,
         )
         self.auth = bool(auth)
         self.now = 0.0
@@ -137,9 +145,13 @@ class Story:
 
     def connect(self, master: Master | None = None) -> Ready:
         """Go through the whole handshake."""
-        master = master or self.master
-        answer, decision = self.identify(master)
+        answer, decision = self.identify(master or self.master)
         assert decision is None, decision
+        return self.take_over(answer)
+
+    def take_over(self, answer: bytes) -> Ready:
+        """Answer the second half of the handshake."""
+        master = self.master
         multi, own, *rest = words(answer)
         assert (multi, rest) == ("MULTI", [f"HMGET {MARKER} o s", "EXEC", f"WATCH {MARKER}", f"HMGET {MARKER} o s"])
         self._set(own)
@@ -661,9 +673,32 @@ def test_foreign_owner_halts(story: Story) -> None:
     assert "another link" in halted(story, Master(owner="other:1:1", seq=4))
 
 
+def look_again(story: Story, master: Master, idle: int) -> tuple[bytes, Decision | None]:
+    """Look at another journal's marker, and once more 4 s later, when nobody has used it for ``idle`` seconds."""
+    answer, decision = story.identify(master)
+    assert answer == b""
+    assert isinstance(decision, Reconnect)
+    assert decision.delay == 4.0
+    story.now += decision.delay
+    asked = words(story.link.connected(story.now))
+    assert asked[0] == f"OBJECT IDLETIME {MARKER}"
+    return story.receive(wire.encode_integer(idle) + master.identity())
+
+
+def test_new_journal_takes_nothing_from_a_link_that_runs() -> None:
+    story = Story()
+    answer, decision = look_again(story, Master(owner="other:1:1", seq=8, keys=4), idle=1)
+    assert answer == b""
+    assert isinstance(decision, Halt)
+    assert decision.cause is Cause.FOREIGN
+
+
 def test_new_journal_adopts_what_it_finds_and_remembers_it() -> None:
     story = Story()
-    ready = story.connect(Master(owner="other:1:1", seq=8, keys=4))
+    master = Master(owner="other:1:1", seq=8, keys=4)
+    answer, decision = look_again(story, master, idle=4)
+    assert decision is None
+    ready = story.take_over(answer)
     assert (ready.marker, ready.replay) == (0, 0)
     assert "another journal" in ready.warning
     assert (story.state.adopted_owner, story.state.adopted_seq) == ("other:1:1", 8)
@@ -820,3 +855,24 @@ def test_trim_keeps_what_is_young_unacknowledged_or_not_everywhere(story: Story)
     assert story.link.trim(99, 100.0) == 1
     assert (story.link.journal.first_seq, story.link.journal.last_seq) == (4, 4)
     assert story.link.trim(99, 100.0) == 0, "what is not applied stays"
+
+
+def test_going_on_after_a_gap_counts_what_is_lost_and_sends_the_rest() -> None:
+    kept = Journal(5)
+    kept.append(Entry(5, 0, 0, Form.SINGLE, 1, wire.encode_command("RPUSH", "a", "5"), acknowledged=True))
+    behind = Master(owner="mine:1:1", seq=2, keys=4)
+    stopped = Story(kept, LinkState("mine", 2, contacted=True))
+    assert "2 entries are lost" in halted(stopped, behind)
+    assert stopped.link.halt_cause is Cause.GAP
+    assert stopped.link.counters.gap_lost == 0
+    story = Story(kept, LinkState("mine", 3, contacted=True), on_gap=OnGap.CONTINUE)
+    ready = story.connect(behind)
+    assert (ready.marker, ready.replay) == (4, 1)
+    assert "2 entries (3 to 4) are LOST" in ready.warning
+    assert story.link.counters.gap_lost == 2
+    assert story.pump() == ["RPUSH a 5"]
+    # Once is enough: the next connection finds an ordinary marker.
+    story.applied()
+    story.lose()
+    assert story.connect().warning == ""
+    assert story.link.counters.gap_lost == 2

@@ -14,6 +14,7 @@ from .app import Link, UnknownMasterError
 from .config import LinkConfig
 from .journal import JournalError
 from .journal_file import Fsync
+from .policy import OnGap
 from .url import Address, RedisUrlError, parse_redis_url
 
 #: Exit status for a mistake in the settings.
@@ -77,6 +78,22 @@ def _run(
             "make no use of replies; negative: answer only what is applied",
         ),
     ] = -1.0,
+    on_gap: Annotated[
+        OnGap,
+        typer.Option(
+            envvar="LINK_ON_GAP",
+            help="when the data set cannot be made exact (a gap, a lost marker): stop, or take it as it is, say how "
+            "many entries are lost, and continue",
+        ),
+    ] = OnGap.STOP,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            envvar="LINK_ADOPT",
+            help="a new journal takes over another one's data set at once, without watching whether its link runs",
+        ),
+    ] = False,
     log_level: Annotated[str, typer.Option(envvar="LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
     """Accept Redis commands on a local port and apply every write exactly once, through any failover."""
@@ -109,6 +126,8 @@ def _run(
             response_timeout=response_timeout,
             drain_timeout=drain_timeout,
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
+            on_gap=on_gap,
+            adopt=adopt,
         )
         link = Link(config)
         uvloop.run(link.run())

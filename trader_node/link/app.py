@@ -50,7 +50,9 @@ class Link:
             if len(journal):
                 logger.info("journal: %d entries, %d to %d", len(journal), journal.first_seq, journal.last_seq)
         auth = _auth(config)
-        self.sequencer = Sequencer(journal, state, config.marker_key, log=self._file, auth=auth)
+        self.sequencer = Sequencer(
+            journal, state, config.marker_key, log=self._file, auth=auth, on_gap=config.on_gap, adopt=config.adopt
+        )
         self.reader = Reader(auth)
         self.discovery = Discovery()
         self.watch = SentinelWatch(config.target, self.discovery)
@@ -302,6 +304,9 @@ class Link:
             "state": state,
             "healthy": sequencer.phase is not Phase.HALTED and not self._trouble,
             "reason": sequencer.halt_reason or self._trouble,
+            "halt_cause": sequencer.halt_cause.value if sequencer.halt_cause is not None else "",
+            "gap_lost": counters.gap_lost,
+            "gap_unsure": counters.gap_unsure,
             "target": str(self._config.target),
             "master": _shown(self.upstream.current),
             "master_changes": self.upstream.failovers,

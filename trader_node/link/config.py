@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .journal_file import Fsync
+from .policy import OnGap
 from .url import Address, RedisTarget
 
 
@@ -41,3 +42,7 @@ class LinkConfig:
     acknowledge_held_after: float | None = None
     #: Number of databases that the server has.
     databases: int = 16
+    #: What to do with a data set that cannot be made exact.
+    on_gap: OnGap = OnGap.STOP
+    #: A new journal takes over what another one has written without watching whether that one's link still runs.
+    adopt: bool = False

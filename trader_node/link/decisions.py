@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+
+
+class Cause(enum.Enum):
+    """Why the link stops; the values label a metric."""
+
+    #: The data set belongs to the link of another journal.
+    FOREIGN = "foreign"
+    #: A newer run of a link on the same journal, or a copy of it, owns the data set.
+    NEWER_RUN = "newer_run"
+    #: The marker is ahead of everything that was ever accepted.
+    AHEAD = "ahead"
+    #: The data set holds entries of an earlier run whose numbers this run has given to others.
+    FORKED = "forked"
+    #: The data set ends before the journal begins.
+    GAP = "gap"
+    #: There is data and no marker.
+    MARKER_LOST = "marker_lost"
+    #: The marker was removed while a transaction was on its way.
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    #: Redis carried out a part of a transaction.
+    PARTIAL = "partial"
+    #: Redis refuses to apply again what a client was told is done.
+    REPLAY_REFUSED = "replay_refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +44,7 @@ class Halt:
     """Stop for good; ``reason`` tells an operator what happened and what to do."""
 
     reason: str
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)

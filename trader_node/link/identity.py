@@ -12,8 +12,10 @@ ROLE = wire.encode_command(b"ROLE")
 _INFO = b"".join(wire.encode_command(b"INFO", section) for section in (b"server", b"replication", b"keyspace"))
 #: Not part of the transaction, because an ACL may forbid it.
 _DATABASES = wire.encode_command(b"CONFIG", b"GET", b"databases")
+_IDLE_TIME = (b"OBJECT", b"IDLETIME")
 #: Replies to MULTI, five queued commands, EXEC, WATCH, HMGET, CONFIG GET.
 IDENTITY_REPLIES = 10
+_QUEUED = 5
 
 
 class RefusedError(Exception):
@@ -32,20 +34,25 @@ class Identity:
     marker: Marker | None
     #: Number of databases, or None where the server does not tell.
     databases: int | None
+    #: Whole seconds since somebody used the marker; None if that was not asked or the server does not tell.
+    idle: int | None = None
 
 
-def question(marker: MarkerCommands) -> bytes:
-    """Return the commands that ask.
+def question(marker: MarkerCommands, *, idle: bool = False) -> bytes:
+    """Return the commands that ask; ``idle``: also since when nobody has used the marker, which is one reply more.
 
     In one transaction, or role, keys and marker may be those of different data sets. EXEC ends every WATCH, so the one
     that guards the takeover comes behind it, and the marker is read again.
     """
-    return MULTI + ROLE + _INFO + marker.read + EXEC + marker.watch + marker.read + _DATABASES
+    # In front, because reading the marker is using it.
+    before = wire.encode_command(*_IDLE_TIME, marker.key) if idle else b""
+    return before + MULTI + ROLE + _INFO + marker.read + EXEC + marker.watch + marker.read + _DATABASES
 
 
-def parse_identity(replies: list[bytes]) -> Identity:
+def parse_identity(replies: list[bytes], *, idle: bool = False) -> Identity:
     """Return what a server answered; ``RefusedError`` if it refused any part. Replies to AUTH may come first."""
     *before, executed, watched, watched_marker, databases = replies
+    idle_time = wire.decode(before.pop(-_QUEUED - 2)) if idle else None
     elements = [] if wire.is_error(executed) else wire.split_array(executed) or []
     for reply in [*before, executed, *elements, watched, watched_marker]:
         if wire.is_error(reply):
@@ -57,6 +64,7 @@ def parse_identity(replies: list[bytes]) -> Identity:
         keys=_keys(keyspace),
         marker=decode_marker(marker) if marker == watched_marker else None,
         databases=_databases(databases),
+        idle=idle_time if isinstance(idle_time, int) else None,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .decisions import Cause
 from .journal import Journal
 from .state import LinkState
 from .wire import encode_command
@@ -39,6 +40,10 @@ class TakeOver:
     warning: str = ""
     #: The data set is ahead of a journal that lost its tail: number new entries from here.
     skip: bool = False
+    #: Entries that the data set will never hold, and entries that it may lack or hold twice: only if the user's policy
+    #: is to go on all the same.
+    lost: int = 0
+    unsure: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,26 @@ class Refusal:
     """The data set cannot be brought to exactly the sequence's state; ``reason`` says what an operator can do."""
 
     reason: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Look at the marker once more in ``delay`` seconds before anything is decided."""
+
+    reason: str
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """An earlier look at the marker of another journal, and what has happened to it since."""
+
+    marker: Marker
+    #: How long ago it was, in seconds.
+    age: float
+    #: For how many whole seconds nobody has read or written the marker, or None where the server does not tell.
+    idle: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +88,16 @@ class Situation:
     unknown_outcome: bool
     #: The last entry of earlier runs of the link, or None before its first handshake.
     run_began_behind: int | None = None
+    #: The earlier look at this marker of another journal, if there was one.
+    look: Look | None = None
+    #: The user says that no other link of this id runs.
+    adopt: bool = False
+
+
+#: Seconds between two looks. A link reads the marker on all nodes every second, also when it has nothing to write.
+_LOOK_SECONDS = 4.0
+#: The clock of OBJECT IDLETIME ticks in seconds.
+_IDLE_SLACK = 1.0
 
 
 def owner_name(state: LinkState, connection: int) -> str:
@@ -77,7 +112,7 @@ def parse_marker(owner: object, seq: object) -> Marker:
     return Marker(name, number)
 
 
-def decide(marker: Marker, situation: Situation, state: LinkState, journal: Journal) -> TakeOver | Refusal:
+def decide(marker: Marker, situation: Situation, state: LinkState, journal: Journal) -> TakeOver | LookAgain | Refusal:
     """Decide what a data set with this marker is to the link.
 
     The data set is always S_k, the result of entries 1 to k, unless somebody else wrote or the marker was removed.
@@ -86,12 +121,15 @@ def decide(marker: Marker, situation: Situation, state: LinkState, journal: Jour
         return _without_marker(situation, state, journal)
     journal_id, _, rest = marker.owner.partition(":")
     if journal_id != state.journal_id:
+        if not state.contacted:
+            return _begin_on(marker, situation)
         return _foreign(marker, marker.seq, state, journal)
     incarnation = rest.partition(":")[0]
     if incarnation.isdigit() and int(incarnation) > state.incarnation:
         return Refusal(
             f"a newer run of this link (owner {marker.owner}) has taken the data set: two links use one journal; "
-            "stop one of them"
+            "stop one of them",
+            Cause.NEWER_RUN,
         )
     earlier = incarnation.isdigit() and int(incarnation) < state.incarnation
     began = situation.run_began_behind
@@ -99,7 +137,8 @@ def decide(marker: Marker, situation: Situation, state: LinkState, journal: Jour
         return Refusal(
             f"the data set holds entries up to {marker.seq} of an earlier run, but this run has numbered its own from "
             f"{began + 1}: the journal had lost its tail in a crash, and this node has that tail; compare the "
-            "data, then move the journal folder away"
+            "data, then go on with LINK_ON_GAP=continue",
+            Cause.FORKED,
         )
     return _own(marker.seq, situation, journal)
 
@@ -116,30 +155,47 @@ def _own(seq: int, situation: Situation, journal: Journal) -> TakeOver | Refusal
             )
         return Refusal(
             f"the marker says entry {seq}, but only {journal.last_seq} were ever accepted: another writer uses this "
-            "trader id; stop it, then restart the link"
+            "trader id; stop it, then restart the link",
+            Cause.AHEAD,
         )
     if seq < journal.first_seq - 1:
         return Refusal(
             f"the data set ends at entry {seq}, but the journal begins at {journal.first_seq}: "
-            f"{journal.first_seq - 1 - seq} entries are lost; bring a newer copy of the data back, or move the "
-            "journal folder away to go on without them"
+            f"{journal.first_seq - 1 - seq} entries are lost; bring a newer copy of the data back, or restart the link "
+            "with LINK_ON_GAP=continue to go on without them",
+            Cause.GAP,
         )
     return TakeOver(seq)
 
 
-def _foreign(marker: Marker, seq: int, state: LinkState, journal: Journal) -> TakeOver | Refusal:
-    if not state.contacted:
-        return TakeOver(
-            0,
-            write_seq=True,
-            warning=f"the data set was written by another journal (owner {marker.owner}, entry {seq}): "
-            "this journal begins on it as it is",
+def _begin_on(marker: Marker, situation: Situation) -> TakeOver | LookAgain | Refusal:
+    """Decide whether a new journal may begin on what another one has written: only if that one's link is gone."""
+    found = f"the data set was written by another journal (owner {marker.owner}, entry {marker.seq})"
+    begin = TakeOver(0, write_seq=True, warning=f"{found}: this journal begins on it as it is")
+    look = situation.look
+    if situation.adopt:
+        return begin
+    if look is None:
+        return LookAgain(f"{found}: watching for {_LOOK_SECONDS:g} s whether its link still runs", _LOOK_SECONDS)
+    touched = look.idle is not None and look.idle < look.age - _IDLE_SLACK
+    if marker != look.marker or touched:
+        return Refusal(
+            f"{found}, and its link runs: one link per trader id; stop that one, or give this one another id "
+            "(LINK_ID, TRADER_ID); LINK_ADOPT=true takes the data set over all the same",
+            Cause.FOREIGN,
         )
+    if look.age < _LOOK_SECONDS:
+        return LookAgain(f"{found}: watching whether its link still runs", _LOOK_SECONDS)
+    return begin
+
+
+def _foreign(marker: Marker, seq: int, state: LinkState, journal: Journal) -> TakeOver | Refusal:
     if (marker.owner, seq) == (state.adopted_owner, state.adopted_seq) and journal.first_seq == 1:
         return TakeOver(0, write_seq=True, warning="the data set is the one this journal began on: replaying all")
     return Refusal(
         f"the data set belongs to another link (owner {marker.owner}, entry {seq}): one link per trader id; stop the "
-        "other one, then restart this one"
+        "other one, then restart this one",
+        Cause.FOREIGN,
     )
 
 
@@ -150,7 +206,8 @@ def _without_marker(situation: Situation, state: LinkState, journal: Journal) ->
         if situation.unknown_outcome:
             return Refusal(
                 "the marker was removed while a transaction was on its way: whether it was applied cannot be told; "
-                "compare the data, then move the journal folder away to go on"
+                "compare the data, then restart the link with LINK_ON_GAP=continue to go on",
+                Cause.OUTCOME_UNKNOWN,
             )
         return TakeOver(
             situation.last_applied,
@@ -164,22 +221,23 @@ def _without_marker(situation: Situation, state: LinkState, journal: Journal) ->
             return TakeOver(0, write_seq=True, warning="the data set is empty: replaying all")
     return Refusal(
         f"the marker is missing on a data set with {situation.keys} keys: somebody removed it, or this is not the "
-        "trader's data; bring the data back, or move the journal folder away to begin on the data set as it is"
+        "trader's data; bring the data back, or restart the link with LINK_ON_GAP=continue to take it as it is",
+        Cause.MARKER_LOST,
     )
 
 
 class MarkerCommands:
     """The link's own commands on the marker, encoded once."""
 
-    __slots__ = ("_key", "read", "watch")
+    __slots__ = ("key", "read", "watch")
 
     def __init__(self, key: str) -> None:
-        self._key = key.encode()
-        self.read = encode_command(b"HMGET", self._key, b"o", b"s")
-        self.watch = encode_command(b"WATCH", self._key)
+        self.key = key.encode()
+        self.read = encode_command(b"HMGET", self.key, b"o", b"s")
+        self.watch = encode_command(b"WATCH", self.key)
 
     def set(self, owner: str, seq: int | None) -> bytes:
         """Return the command that names the owner and, unless None, the last entry."""
         if seq is None:
-            return encode_command(b"HSET", self._key, b"o", owner)
-        return encode_command(b"HSET", self._key, b"o", owner, b"s", seq)
+            return encode_command(b"HSET", self.key, b"o", owner)
+        return encode_command(b"HSET", self.key, b"o", owner, b"s", seq)

@@ -26,13 +26,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import wire
-from .decisions import Decision, Halt, Ready, Reconnect
+from .decisions import Cause, Decision, Halt, Ready, Reconnect
 from .entries import Entry, Form, Write
 from .errors import Blame, blame
 from .group import EXEC, MULTI, Group, build_group
 from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse_identity, question, says_master
 from .journal import Journal
-from .marker import History, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
+from .marker import History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
+from .policy import OnGap, go_on
 from .state import LinkState
 
 #: Replies to MULTI, HSET, HMGET, EXEC, WATCH, HMGET.
@@ -107,6 +108,9 @@ class Counters:
     told_early: int = 0
     #: Answered from the journal and then applied with an error, such as WRONGTYPE.
     late_errors: int = 0
+    #: Entries that are lost, and that may be missing or doubled, because the policy was to go on after a gap.
+    gap_lost: int = 0
+    gap_unsure: int = 0
 
 
 class Sequencer:
@@ -121,12 +125,15 @@ class Sequencer:
         log: JournalLog | None = None,
         limits: Limits | None = None,
         auth: bytes = b"",
+        on_gap: OnGap = OnGap.STOP,
+        adopt: bool = False,
     ) -> None:
         self.journal = journal
         self.state = state
         self.counters = Counters()
         self.phase = Phase.OFFLINE
         self.halt_reason = ""
+        self.halt_cause: Cause | None = None
         #: Set when ``state`` has to be saved before anything else is sent.
         self.state_changed = False
         #: No group is sent before this monotonic time.
@@ -139,6 +146,10 @@ class Sequencer:
         self._log = log or NullLog()
         self._limits = limits or Limits()
         self._auth = auth
+        self._on_gap = on_gap
+        self._adopt = adopt
+        #: The marker of another journal, and when it was looked at.
+        self._looked: tuple[Marker, float] | None = None
         self._marker = MarkerCommands(marker_key)
         self._framer = wire.ReplyFramer()
         self._group: Group | None = None
@@ -149,6 +160,8 @@ class Sequencer:
         self._handshake_at = 0.0
         self._takeover_seq = 0
         self._warning = ""
+        #: Entries lost and unsure, counted once the data set is taken over.
+        self._gap = (0, 0)
         self._history = History("", "")
         self._last_history: History | None = None
         self._applied = journal.first_seq - 1
@@ -229,7 +242,7 @@ class Sequencer:
         self.retry_at = 0.0
         self.phase = Phase.IDENTIFY
         self.counters.handshakes += 1
-        return self._auth + question(self._marker)
+        return self._auth + question(self._marker, idle=self._looked is not None)
 
     def disconnected(self) -> None:
         """Take note that the connection is gone; what was in flight has an unknown outcome."""
@@ -328,17 +341,19 @@ class Sequencer:
     def _receive_handshake(self, now: float) -> tuple[bytes, Decision | None]:
         while (reply := self._framer.next()) is not None:
             self._replies.append(reply)
-            if self.phase is Phase.IDENTIFY and len(self._replies) == IDENTITY_REPLIES + bool(self._auth):
+            expected = IDENTITY_REPLIES + bool(self._auth) + (self._looked is not None)
+            if self.phase is Phase.IDENTIFY and len(self._replies) == expected:
                 replies, self._replies = self._replies, []
-                return self._identified(replies)
+                return self._identified(replies, now)
             if self.phase is Phase.TAKEOVER and len(self._replies) == _TAKEOVER_REPLIES:
                 replies, self._replies = self._replies, []
                 return b"", self._taken_over(replies, now)
         return b"", None
 
-    def _identified(self, replies: list[bytes]) -> tuple[bytes, Decision | None]:
+    def _identified(self, replies: list[bytes], now: float) -> tuple[bytes, Decision | None]:
+        looked = self._looked
         try:
-            identity = parse_identity(replies)
+            identity = parse_identity(replies, idle=looked is not None)
         except RefusedError as error:
             return b"", self._refused_handshake(str(error))
         self.databases = identity.databases
@@ -354,10 +369,18 @@ class Sequencer:
             last_applied=self._applied,
             unknown_outcome=self._unknown_outcome,
             run_began_behind=self._run_began_behind,
+            look=Look(looked[0], now - looked[1], identity.idle) if looked is not None else None,
+            adopt=self._adopt,
         )
         outcome = decide(marker, situation, self.state, self.journal)
+        if isinstance(outcome, LookAgain):
+            self._looked = marker, now
+            return b"", Reconnect(outcome.reason, delay=outcome.delay)
         if isinstance(outcome, Refusal):
-            return b"", self._halt(outcome.reason)
+            outcome = go_on(outcome, marker, situation, self.journal, self._on_gap)
+        if isinstance(outcome, Refusal):
+            return b"", self._halt(outcome.reason, outcome.cause)
+        self._gap = outcome.lost, outcome.unsure
         if outcome.skip:
             self.journal.skip_to(outcome.seq)
         if outcome.write_seq and not self.state.contacted and marker.seq is not None:
@@ -376,6 +399,10 @@ class Sequencer:
         if replies[3] == wire.NIL_ARRAY or decode_marker(replies[5]) != Marker(self._owner, self._takeover_seq):
             return Reconnect("the marker changed during the handshake")
         self.phase = Phase.READY
+        self._looked = None
+        lost, unsure = self._gap
+        self.counters.gap_lost += lost
+        self.counters.gap_unsure += unsure
         self._last_history = self._history
         if not self.state.contacted:
             self.state.contacted = True
@@ -406,7 +433,8 @@ class Sequencer:
         if text.startswith("WRONGTYPE"):
             return self._halt(
                 f"the marker's key holds something else ({text}): somebody wrote to it; compare the data, delete it, "
-                "and move the journal folder away to begin on the data set as it is"
+                "and restart the link with LINK_ON_GAP=continue to take the data set as it is",
+                Cause.MARKER_LOST,
             )
         match blame(text):
             case Blame.ROLE:
@@ -457,7 +485,8 @@ class Sequencer:
             return self._halt(
                 f"Redis carried out a transaction in part ({wire.error_text(own_error)}): entries up to "
                 f"{group.last} are applied, in another database or without the marker; compare the data, then move the "
-                "journal folder away"
+                "journal folder away",
+                Cause.PARTIAL,
             )
         group.executed = True
         self.refused_since = None
@@ -530,7 +559,8 @@ class Sequencer:
             if owner.acknowledged and not hopeless:
                 return self._halt(
                     f"Redis refuses to replay entry {owner.seq}, which a client was told is done: {error}: undo the "
-                    "change on the server that forbids it, then restart the link"
+                    "change on the server that forbids it, then restart the link",
+                    Cause.REPLAY_REFUSED,
                 )
             refused.setdefault(owner.seq, (owner, error))
         for entry, error in refused.values():
@@ -553,8 +583,9 @@ class Sequencer:
         self._group = None
         return decision
 
-    def _halt(self, reason: str) -> Halt:
+    def _halt(self, reason: str, cause: Cause) -> Halt:
         self.phase = Phase.HALTED
         self.halt_reason = reason
+        self.halt_cause = cause
         self._group = None
-        return Halt(reason)
+        return Halt(reason, cause)
