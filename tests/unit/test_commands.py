@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from trader_node.link.commands import Kind, StreamIds, Verdict, classify
+from trader_node.link.commands import Kind, StreamIds, Verdict, certain_reply, classify
 from trader_node.link.wire import OK
 
 NOW = 1_700_000_000_000
@@ -199,7 +199,7 @@ def test_stream_ids_only_grow_even_if_the_clock_does_not() -> None:
 
 @pytest.mark.parametrize("text", ["SET k v", "MSET a 1 b 2", "FLUSHALL", "FLUSHDB async", "SETEX k 10 v"])
 def test_a_reply_is_certain(text: str) -> None:
-    assert verdict(text).certain_reply == OK
+    assert certain_reply(verdict(text).arguments) == OK
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_reply_is_certain(text: str) -> None:
     ["SET k v NX", "SET k v GET", "SETNX k v", "RPUSH k v", "HSET k f v", "MSET a 1 b", "FLUSHALL NOW", "SETEX k x v"],
 )
 def test_a_reply_depends_on_the_data(text: str) -> None:
-    assert verdict(text).certain_reply == b""
+    assert certain_reply(verdict(text).arguments) == b""
 
 
 # --- the sets against a real server ---------------------------------------------------------------------------------

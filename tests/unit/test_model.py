@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from trader_node.link import wire
 from trader_node.link.decisions import Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form, Write
-from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_void
+from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_replaced, encode_void
 from trader_node.link.sequencer import Limits, Sequencer
 from trader_node.link.sequencer import Phase as LinkPhase
 from trader_node.link.state import LinkState
@@ -38,6 +38,9 @@ class Disk:
 
     def append_void(self, seq: int) -> None:
         self._pending += encode_void(seq)
+
+    def append_replaced(self, entry: Entry) -> None:
+        self._pending += encode_replaced(entry)
 
     def append_applied(self, seq: int) -> None:
         self._pending += encode_applied(seq)
@@ -95,7 +98,7 @@ class World(RuleBasedStateMachine):
             assert seq not in self.replies, "answered twice"
             self.replies[seq] = reply
 
-        write = Write(payload, commands, form, certain_replies=(b"",) * commands, sink=sink)
+        write = Write(payload, commands, form, sink=sink)
         self.link.accept(write, self.now)
 
     @precondition(lambda self: self.link.numbered)

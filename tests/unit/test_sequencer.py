@@ -34,6 +34,9 @@ class Log:
     def append_void(self, seq: int) -> None:
         self.records.append(("void", seq))
 
+    def append_replaced(self, entry: Entry) -> None:
+        self.records.append(("replaced", entry.seq))
+
     def append_applied(self, seq: int) -> None:
         self.records.append(("applied", seq))
 
@@ -108,7 +111,7 @@ class Story:
 
     # --- the client ---
 
-    def accept(self, *commands: str, db: int = 0, end_db: int | None = None, certain: bytes = b"") -> int:
+    def accept(self, *commands: str, db: int = 0, end_db: int | None = None) -> int:
         """Accept a command, or several as a transaction, and return its number."""
         seq = self.link.journal.last_seq + 1
 
@@ -122,7 +125,6 @@ class Story:
             Form.SINGLE if len(commands) == 1 else Form.TRANSACTION,
             db=db,
             end_db=db if end_db is None else end_db,
-            certain_replies=(certain,) * len(commands),
             sink=sink,
         )
         self.link.accept(write, self.now)
@@ -579,9 +581,9 @@ def test_replay_sends_what_the_new_master_lacks_and_answers_nobody_twice(story: 
 
 
 def test_answer_lost_though_applied(story: Story) -> None:
-    story.accept("SET a 1", certain=wire.OK)
+    story.accept("SET a 1")
     story.accept("RPUSH b 1")
-    story.accept("SET c 1", "SET d 1", certain=wire.OK)
+    story.accept("SET c 1", "SET d 1")
     story.pump()
     story.lose()
     story.accept("RPUSH b 2")
@@ -593,7 +595,7 @@ def test_answer_lost_though_applied(story: Story) -> None:
 
 
 def test_answer_lost_and_not_applied(story: Story) -> None:
-    story.accept("SET a 1", certain=wire.OK)
+    story.accept("SET a 1")
     story.pump()
     story.lose()
     assert story.connect(Master("run1", "history1", owner="mine:1:1", seq=0)) == Ready(0, 0)

@@ -90,10 +90,11 @@ def test_backlog_that_is_worked_off_in_steps(connection: Connection) -> None:
 
 
 def test_client_that_asks_without_end_is_not_read_while_no_answers_come(connection: Connection) -> None:
-    connection.sends(*["GET a"] * 20_000)
+    for _ in range(20):
+        connection.sends(*["GET a"] * 1000)
     assert not connection.transport.reading
-    for _ in range(10_000):
-        connection.hub.answer_read(wire.OK)
+    for _ in range(10):
+        connection.hub.answer_read(wire.OK * 1000)
     assert connection.transport.reading
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .wire import OK
+from .wire import OK, PONG
 
 
 class Kind(enum.Enum):
@@ -83,8 +83,6 @@ class Verdict:
     kind: Kind
     #: The command as it is journalled and sent; differs from the client's only where it had to be pinned.
     arguments: tuple[bytes, ...] = ()
-    #: The only possible reply to a write that was applied, or empty if the reply depends on the data.
-    certain_reply: bytes = b""
     #: Why a command was refused.
     reason: str = ""
 
@@ -118,7 +116,7 @@ def classify(arguments: tuple[bytes, ...], now_ms: int, stream_ids: StreamIds) -
         pin = _PINS.get(name)
         if pin is not None:
             return pin(arguments, now_ms, stream_ids)
-        return Verdict(Kind.WRITE, arguments, OK if _always_ok(name, arguments) else b"")
+        return Verdict(Kind.WRITE, arguments)
     if name in _READS:
         if name == b"XREAD" and _has_option(arguments, b"BLOCK", 1):
             return _refused(name, _BLOCKING)
@@ -130,13 +128,32 @@ def classify(arguments: tuple[bytes, ...], now_ms: int, stream_ids: StreamIds) -
     return _refused(name, _REASONS.get(name, _UNKNOWN))
 
 
-def _always_ok(name: bytes, arguments: tuple[bytes, ...]) -> bool:
-    """Tell whether a write has one possible reply. Redis finds these mistakes only when it runs the command."""
-    if name == b"MSET":
-        return len(arguments) % 2 == 1
-    if name in (b"FLUSHALL", b"FLUSHDB"):
-        return len(arguments) == 1 or (len(arguments) == 2 and arguments[1].upper() in (b"ASYNC", b"SYNC"))
-    return False
+def certain_reply(arguments: tuple[bytes, ...]) -> bytes:
+    """Return the only possible reply to a write that was applied, or nothing if it depends on the data.
+
+    Mistakes that Redis finds only when it runs a command (a number, the count of arguments) leave it open, too.
+    """
+    name = arguments[0].upper()
+    certain = False
+    if name == b"SET":
+        certain = len(arguments) == 3 or (
+            len(arguments) == 5 and arguments[3].upper() in (b"PXAT", b"EXAT") and _positive(arguments[4])
+        )
+    elif name == b"MSET":
+        certain = len(arguments) % 2 == 1
+    elif name in (b"FLUSHALL", b"FLUSHDB"):
+        certain = len(arguments) == 1 or (len(arguments) == 2 and arguments[1].upper() in (b"ASYNC", b"SYNC"))
+    elif name == b"SELECT":
+        # Checked when it was queued.
+        certain = True
+    elif name == b"PING" and len(arguments) == 1:
+        return PONG
+    return OK if certain else b""
+
+
+def _positive(text: bytes) -> bool:
+    # As seconds, Redis multiplies it by 1000.
+    return _INTEGER.fullmatch(text) is not None and 0 < int(text) < 1 << 52
 
 
 def _refused(name: bytes, reason: str) -> Verdict:
@@ -179,8 +196,7 @@ def _pin_options(arguments: tuple[bytes, ...], start: int, now_ms: int) -> tuple
 
 
 def _pin_set(arguments: tuple[bytes, ...], now_ms: int, _: StreamIds) -> Verdict:
-    plain = len(arguments) == 3
-    return Verdict(Kind.WRITE, arguments if plain else _pin_options(arguments, 3, now_ms), OK if plain else b"")
+    return Verdict(Kind.WRITE, arguments if len(arguments) == 3 else _pin_options(arguments, 3, now_ms))
 
 
 def _pin_getex(arguments: tuple[bytes, ...], now_ms: int, _: StreamIds) -> Verdict:
@@ -192,7 +208,7 @@ def _setex_pin(unit_ms: int) -> Callable[[tuple[bytes, ...], int, StreamIds], Ve
         if len(arguments) == 4:
             deadline = _absolute(arguments[2], unit_ms, now_ms)
             if deadline is not None and int(arguments[2]) > 0:
-                return Verdict(Kind.WRITE, (b"SET", arguments[1], arguments[3], b"PXAT", deadline), OK)
+                return Verdict(Kind.WRITE, (b"SET", arguments[1], arguments[3], b"PXAT", deadline))
         return Verdict(Kind.WRITE, arguments)
 
     return pin
@@ -259,3 +275,29 @@ _PINS: dict[bytes, Callable[[tuple[bytes, ...], int, StreamIds], Verdict]] = {
     b"XADD": _pin_xadd,
     b"XREADGROUP": _pin_xreadgroup,
 }
+
+
+def _spellings(names: Iterable[bytes]) -> frozenset[bytes]:
+    """Return the names in upper and in lower case, as clients write them."""
+    return frozenset(spelling for name in names for spelling in (name, name.lower()))
+
+
+#: Reads and writes that are what they are whatever their arguments say, and that are sent as they came.
+_PLAIN_READS = _spellings(_READS - {b"XREAD", b"PUBLISH", b"SPUBLISH"})
+_PLAIN_WRITES = _spellings(_WRITES - _PINS.keys())
+_SET = _spellings([b"SET"])
+
+
+def common_kind(commands: list[list[bytes]]) -> Kind | None:
+    """Return the kind of many commands at once if they are all plain reads or all plain writes, or None.
+
+    A quick look for the hot path: None says nothing but that each has to be classified by itself.
+    """
+    names = {command[0] for command in commands}
+    if names <= _PLAIN_READS:
+        return Kind.READ
+    if names <= _PLAIN_WRITES:
+        return Kind.WRITE
+    if names - _SET <= _PLAIN_WRITES and all(len(command) == 3 for command in commands if command[0] in _SET):
+        return Kind.WRITE
+    return None

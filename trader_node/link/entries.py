@@ -6,7 +6,8 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .wire import encode_error, join_array
+from .commands import certain_reply
+from .wire import encode_command, encode_error, join_array, split_commands
 
 #: Takes the whole reply, as the bytes a client expects.
 ReplySink = Callable[[bytes], None]
@@ -21,9 +22,11 @@ class Form(enum.IntEnum):
     SINGLE = 0
     #: MULTI ... EXEC: an array of the commands' replies.
     TRANSACTION = 1
+    #: Commands that a client sent in one go: as many replies, one after another.
+    BATCH = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Write:
     """What a client asks for, before it is accepted; the fields are those of :class:`Entry`."""
 
@@ -32,7 +35,6 @@ class Write:
     form: Form = Form.SINGLE
     db: int = 0
     end_db: int = 0
-    certain_replies: tuple[bytes, ...] = ()
     sink: ReplySink | None = None
     writes_only: bool = True
 
@@ -42,8 +44,8 @@ class Entry:
     """A write with its sequence number.
 
     ``payload`` holds ``commands`` encoded commands one after another; it is emptied when Redis refused the entry for
-    good, so that its sequence number stays taken and nothing is replayed. ``db`` is the database it begins in,
-    ``end_db`` the one its own SELECTs leave it in.
+    good, so that its sequence number stays taken and nothing is replayed. Of a batch only the
+    refused commands are taken out. ``db`` is the database it begins in, ``end_db`` the one its own SELECTs leave it in.
     """
 
     seq: int
@@ -52,8 +54,6 @@ class Entry:
     form: Form
     commands: int
     payload: bytes
-    #: Reply of each command if it can be told without asking Redis; empty bytes where it cannot.
-    certain_replies: tuple[bytes, ...] = ()
     #: Gone (None) once the reply is delivered, or if the client is gone or from before a restart.
     sink: ReplySink | None = None
     #: The client may have seen the reply: from then on the entry must be in the data set for good.
@@ -64,6 +64,8 @@ class Entry:
     told_early: bool = False
     #: Monotonic time of acceptance, in seconds.
     accepted_at: float = 0.0
+    #: Errors of commands that were left out of a batch, by their place among the client's commands.
+    refused: dict[int, bytes] | None = None
 
     @property
     def void(self) -> bool:
@@ -77,20 +79,45 @@ class Entry:
 
     def deliver(self, replies: list[bytes]) -> None:
         """Give the client the replies of the entry's commands, once."""
-        self._finish(replies[0] if self.form is Form.SINGLE else join_array(replies))
+        if self.form is Form.TRANSACTION:
+            self._finish(join_array(replies))
+        elif self.refused:
+            self._finish(b"".join(self._with_refused(replies)))
+        else:
+            self._finish(b"".join(replies))
 
     def deliver_lost(self) -> None:
         """Tell the client of an entry that was applied while its answer was lost."""
-        if self.sink is None:
-            self.acknowledged = True
-            return
-        replies = [reply or LOST_REPLY for reply in self.certain_replies] or [LOST_REPLY] * self.commands
-        self.deliver(replies)
+        self._deliver_instead(LOST_REPLY)
 
     def deliver_journalled(self) -> None:
         """Tell the client that the entry is in the journal on disk and will be applied."""
         self.told_early = True
-        self.deliver([reply or JOURNALLED_REPLY for reply in self.certain_replies])
+        self._deliver_instead(JOURNALLED_REPLY)
+
+    def _deliver_instead(self, unknown: bytes) -> None:
+        if self.sink is None:
+            self.acknowledged = True
+            return
+        self.deliver([certain_reply(command) or unknown for command in split_commands(self.payload)])
+
+    def refuse_command(self, position: int, error: bytes) -> None:
+        """Leave out a command of a batch that Redis refuses to queue; its client gets ``error`` in its place.
+
+        ``position`` counts the commands that the payload still holds.
+        """
+        commands = split_commands(self.payload)
+        del commands[position]
+        refused = self.refused or {}
+        for place in sorted(refused):
+            position += place <= position
+        self.refused = {**refused, position: error}
+        self.payload = b"".join(encode_command(*command) for command in commands)
+        self.commands -= 1
+
+    def _with_refused(self, replies: list[bytes]) -> list[bytes]:
+        refused, left = self.refused or {}, iter(replies)
+        return [refused[place] if place in refused else next(left) for place in range(len(replies) + len(refused))]
 
     def make_void(self) -> None:
         """Leave nothing to apply: Redis will never take the entry."""

@@ -13,50 +13,75 @@ MULTI = wire.encode_command(b"MULTI")
 EXEC = wire.encode_command(b"EXEC")
 
 
+@dataclass(frozen=True, slots=True)
+class CommandRefusal:
+    """A command that Redis refused to queue."""
+
+    #: Whom to blame: the entry, or None for the link itself.
+    entry: Entry | None
+    #: The command's place in the entry; None for a SELECT that the link adds for the entry.
+    position: int | None
+    #: Redis' error, without the leading minus.
+    error: str
+
+
 @dataclass(slots=True)
 class Group:
     """The transaction in flight."""
 
     entries: list[Entry]
     last: int
-    #: Entry of each command queued in the transaction, None for the link's own.
-    owners: list[Entry | None]
-    #: Entry to blame if a command of the link's own is refused: the one that a SELECT is for. By position.
-    blamed: dict[int, Entry]
+    #: How many commands are queued in the transaction.
+    queued: int
+    #: Entry that each of the link's own commands is for (None: the marker), by position in the transaction.
+    own: dict[int, Entry | None]
     #: Constant replies to MULTI and the queued commands.
     prefix: bytes
+    #: All replies behind EXEC's, if the marker is what it should be, and with them the reply to the marker's HSET.
+    verified: bytes
     #: Monotonic seconds.
     sent_at: float
     #: How many replies have come.
     received: int = 0
     #: EXEC was carried out.
     executed: bool = False
-    #: Commands that Redis refused to queue: whom to blame (None: the link itself), and Redis' error.
-    refusals: list[tuple[Entry | None, str]] = field(default_factory=list)
+    refusals: list[CommandRefusal] = field(default_factory=list)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the marker's HSET is the only command of the link's own."""
+        return len(self.own) == 1
 
     def note_refusal(self, index: int, error: str) -> None:
         """Take note that the reply ``index`` (0 is MULTI's) is an error."""
-        blamed = None if index == 0 else self.owners[index - 1] or self.blamed.get(index - 1)
-        self.refusals.append((blamed, error))
+        queued = index - 1
+        if queued in self.own or index == 0:
+            self.refusals.append(CommandRefusal(self.own.get(queued), None, error))
+            return
+        position = queued - sum(own < queued for own in self.own)
+        for entry in self.entries:
+            if position < entry.commands:
+                self.refusals.append(CommandRefusal(entry, position, error))
+                return
+            position -= entry.commands
 
     def own_error(self, results: list[bytes]) -> bytes | None:
         """Return the first error among the results of the link's own commands, or None."""
-        return next(
-            (
-                result
-                for owner, result in zip(self.owners, results, strict=True)
-                if owner is None and wire.is_error(result)
-            ),
-            None,
-        )
+        return next((results[index] for index in self.own if wire.is_error(results[index])), None)
 
     def replies(self, results: list[bytes]) -> Iterator[tuple[Entry, list[bytes]]]:
-        """Iterate over the entries that were carried out, each with the results of its commands."""
-        by_entry: dict[int, list[bytes]] = {}
-        for owner, result in zip(self.owners, results, strict=True):
-            if owner is not None:
-                by_entry.setdefault(owner.seq, []).append(result)
-        return ((entry, by_entry[entry.seq]) for entry in self.entries if entry.seq in by_entry)
+        """Iterate over the entries that were carried out, each with the results of its commands.
+
+        ``results`` are those of all queued commands; the marker's, the last, may be missing.
+        """
+        if not self.plain:
+            results = [result for index, result in enumerate(results) if index not in self.own]
+        position = 0
+        for entry in self.entries:
+            if entry.commands:
+                end = position + entry.commands
+                yield entry, results[position:end]
+                position = end
 
 
 def build_group(
@@ -67,10 +92,10 @@ def build_group(
     ``waiting`` must not be empty.
     """
     parts = [MULTI]
-    owners: list[Entry | None] = []
     entries: list[Entry] = []
-    blamed: dict[int, Entry] = {}
-    db = size = 0
+    own: dict[int, Entry | None] = {}
+    queued = db = size = 0
+    blamed = None
     for entry in waiting:
         if entries and size + len(entry.payload) > most_bytes:
             break
@@ -78,19 +103,26 @@ def build_group(
         if entry.void:
             continue
         if entry.db != db:
-            blamed[len(owners)] = entry
+            own[queued] = entry
+            queued += 1
             parts.append(wire.encode_command(b"SELECT", entry.db))
-            owners.append(None)
         parts.append(entry.payload)
-        owners.extend([entry] * entry.commands)
+        queued += entry.commands
         size += len(entry.payload)
-        db = entry.end_db
+        db, blamed = entry.end_db, entry
     if db:
         # The marker is in database 0.
-        blamed[len(owners)] = next(entry for entry in reversed(entries) if not entry.void)
+        own[queued] = blamed
+        queued += 1
         parts.append(wire.encode_command(b"SELECT", 0))
-        owners.append(None)
+    own[queued] = None
+    queued += 1
     last = entries[-1].seq
     parts += [marker.set(owner, last), EXEC, marker.watch, marker.read]
-    owners.append(None)
-    return Group(entries, last, owners, blamed, wire.OK + wire.QUEUED * len(owners), now), b"".join(parts)
+    verified = _MARKER_SET + wire.OK + marker.value(owner, last)
+    group = Group(entries, last, queued, own, wire.OK + wire.QUEUED * queued, verified, now)
+    return group, b"".join(parts)
+
+
+#: The reply to HSET where the fields exist.
+_MARKER_SET = wire.encode_integer(0)

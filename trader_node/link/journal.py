@@ -21,7 +21,7 @@ MAGIC = b"RLJ1"
 _HEAD = struct.Struct("<II")
 #: Kind of record, form, database before and after, number of commands, sequence number.
 _BODY = struct.Struct("<BBHHIQ")
-_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED, _KIND_SKIP = 1, 2, 3, 4
+_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED, _KIND_SKIP, _KIND_REPLACED = 1, 2, 3, 4, 5
 
 
 class JournalError(RuntimeError):
@@ -69,6 +69,12 @@ class Journal:
         entry.make_void()
         self.size_bytes += entry.size
 
+    def refuse_command(self, entry: Entry, position: int, error: bytes) -> None:
+        """Leave one command out of a batch that Redis refused to queue."""
+        self.size_bytes -= entry.size
+        entry.refuse_command(position, error)
+        self.size_bytes += entry.size
+
     def take(self, record: Record) -> None:
         """Take a record as read from disk. Of an entry without an AppliedRecord behind it, nobody knows who knows."""
         match record:
@@ -78,6 +84,12 @@ class Journal:
                     self.make_void(entry)
                     # Its client was told; an entry that nobody acknowledges would be kept, with all behind it.
                     entry.acknowledged = True
+            case ReplacedRecord(seq, commands, payload):
+                if seq >= self.first_seq:
+                    entry = self.entry(seq)
+                    self.size_bytes -= entry.size
+                    entry.commands, entry.payload = commands, payload
+                    self.size_bytes += entry.size
             case SkipRecord(seq):
                 self.skip_to(seq)
                 self._known_up_to = seq
@@ -110,6 +122,13 @@ def encode_entry(entry: Entry) -> bytes:
     )
 
 
+def encode_replaced(entry: Entry) -> bytes:
+    """Return the record that says what is left of a batch of which Redis refused commands for good."""
+    return _record(
+        _BODY.pack(_KIND_REPLACED, entry.form, entry.db, entry.end_db, entry.commands, entry.seq) + entry.payload
+    )
+
+
 def encode_void(seq: int) -> bytes:
     """Return the record that makes entry ``seq`` void: Redis refused it for good."""
     return _record(_BODY.pack(_KIND_VOID, 0, 0, 0, 0, seq))
@@ -138,6 +157,15 @@ class VoidRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplacedRecord:
+    """Of entry ``seq``, a batch journalled earlier, only these commands are left."""
+
+    seq: int
+    commands: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AppliedRecord:
     """The entries up to ``seq`` were applied, and clients may know of it."""
 
@@ -151,7 +179,7 @@ class SkipRecord:
     seq: int
 
 
-Record = Entry | VoidRecord | AppliedRecord | SkipRecord
+Record = Entry | VoidRecord | ReplacedRecord | AppliedRecord | SkipRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +218,7 @@ def record_behind(data: bytes, position: int) -> bool:
 
 
 #: Kind and form, in a position where a body may begin; looked ahead at, because candidates overlap.
-_BODY_BEGIN = re.compile(rb"(?=[\x01-\x04][\x00\x01])", re.DOTALL)
+_BODY_BEGIN = re.compile(rb"(?=[\x01-\x05][\x00-\x02])", re.DOTALL)
 
 
 def _record_end(data: bytes, position: int) -> int | None:
@@ -210,6 +238,8 @@ def _decode(data: bytes, position: int, end: int) -> Record:
         return Entry(seq, db, end_db, Form(form), commands, payload)
     if kind == _KIND_VOID:
         return VoidRecord(seq)
+    if kind == _KIND_REPLACED:
+        return ReplacedRecord(seq, commands, data[position + _HEAD.size + _BODY.size : end])
     if kind == _KIND_APPLIED:
         return AppliedRecord(seq)
     if kind == _KIND_SKIP:

@@ -24,6 +24,7 @@ from .journal import (
     decode_records,
     encode_applied,
     encode_entry,
+    encode_replaced,
     encode_skip,
     encode_void,
     record_behind,
@@ -120,6 +121,10 @@ class JournalFile:
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""
         self._pending.append(encode_void(seq))
+
+    def append_replaced(self, entry: Entry) -> None:
+        """Remember to write what is left of a batch of which commands were refused for good."""
+        self._pending.append(encode_replaced(entry))
 
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .decisions import Cause
 from .journal import Journal
 from .state import LinkState
-from .wire import encode_command
+from .wire import encode_bulk, encode_command, join_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +241,8 @@ class MarkerCommands:
         if seq is None:
             return encode_command(b"HSET", self.key, b"o", owner)
         return encode_command(b"HSET", self.key, b"o", owner, b"s", seq)
+
+    @staticmethod
+    def value(owner: str, seq: int) -> bytes:
+        """Return the reply to ``read`` while the marker is as given."""
+        return join_array([encode_bulk(owner.encode()), encode_bulk(b"%d" % seq)])

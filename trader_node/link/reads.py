@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import wire
 from .decisions import Decision, Reconnect
@@ -27,6 +27,10 @@ class Read:
     sink: ReplySink | None
     #: Asking twice does no harm; false for PUBLISH.
     repeatable: bool = True
+    #: How many commands ``payload`` holds: as many replies, one after another.
+    commands: int = 1
+    #: The replies that have come so far.
+    replies: list[bytes] = field(default_factory=list)
 
 
 class _Own(enum.Enum):
@@ -82,6 +86,7 @@ class Reader:
         self._wire.clear()
         self._oldest_sent_at = None
         for read in reversed(unanswered):
+            read.replies.clear()
             if read.repeatable:
                 self._queue.appendleft(read)
             else:
@@ -138,9 +143,13 @@ class Reader:
             if not isinstance(role, list) or role[0] != b"master":
                 return Reconnect("the node is not a master", rediscover=True, delay=0.05)
             self._checked = True
-        self._wire.popleft()
-        if isinstance(read, Read):
-            _answer(read, self._select_error or reply)
+        if not isinstance(read, Read):
+            self._wire.popleft()
+            return None
+        read.replies.append(self._select_error or reply)
+        if len(read.replies) == read.commands:
+            self._wire.popleft()
+            _answer(read, b"".join(read.replies))
         return None
 
 

@@ -29,7 +29,7 @@ from . import wire
 from .decisions import Cause, Decision, Halt, Ready, Reconnect
 from .entries import Entry, Form, Write
 from .errors import Blame, blame
-from .group import EXEC, MULTI, Group, build_group
+from .group import EXEC, MULTI, CommandRefusal, Group, build_group
 from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse_identity, question, says_master
 from .journal import Journal
 from .marker import History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
@@ -64,6 +64,9 @@ class JournalLog(Protocol):
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""
 
+    def append_replaced(self, entry: Entry) -> None:
+        """Remember to write what is left of a batch of which commands were refused for good."""
+
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""
 
@@ -75,6 +78,9 @@ class NullLog:
         """Write nothing."""
 
     def append_void(self, seq: int) -> None:
+        """Write nothing."""
+
+    def append_replaced(self, entry: Entry) -> None:
         """Write nothing."""
 
     def append_applied(self, seq: int) -> None:
@@ -222,7 +228,6 @@ class Sequencer:
             write.form,
             write.commands,
             write.payload,
-            write.certain_replies,
             write.sink,
             writes_only=write.writes_only,
             accepted_at=now,
@@ -453,9 +458,18 @@ class Sequencer:
         group = self._group
         if group is None:
             return self._probed()
-        queued = len(group.owners)
-        if group.received == 0 and self._framer.skip(group.prefix):
-            group.received = queued + 1
+        queued = group.queued
+        if group.received == 0:
+            if group.plain:
+                before = group.prefix + b"*%d\r\n" % queued
+                lines = self._framer.take_lines(before, group.verified, queued - 1)
+                if lines is not None:
+                    # All of the answer is here, and the marker is as it should be.
+                    self._group = None
+                    self._applied_group(group, [line + wire.CRLF for line in lines], now)
+                    return None
+            if self._framer.skip(group.prefix):
+                group.received = queued + 1
         while (reply := self._framer.next()) is not None:
             index, group.received = group.received, group.received + 1
             if index <= queued:
@@ -488,6 +502,10 @@ class Sequencer:
                 "journal folder away",
                 Cause.PARTIAL,
             )
+        self._applied_group(group, results, now)
+        return None
+
+    def _applied_group(self, group: Group, results: list[bytes], now: float) -> None:
         group.executed = True
         self.refused_since = None
         self._applied = group.last
@@ -499,7 +517,6 @@ class Sequencer:
             else:
                 self._note_acknowledged(entry)
                 entry.deliver(replies)
-        return None
 
     def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:
         if not entry.told_early:
@@ -540,43 +557,54 @@ class Sequencer:
     def _aborted(self, group: Group, text: str, now: float) -> Decision | None:
         if self.refused_since is None:
             self.refused_since = now
-        errors = group.refusals or [(None, text)]
-        self.last_refusal = errors[0][1]
-        blames = {blame(error) for _, error in errors}
+        refusals = group.refusals or [CommandRefusal(None, None, text)]
+        self.last_refusal = refusals[0].error
+        blames = {blame(refusal.error) for refusal in refusals}
         if Blame.ROLE in blames:
             return self._not_applied(Reconnect(self.last_refusal, rediscover=True, delay=self._limits.retry_delay))
         if Blame.MOMENT in blames:
             self.retry_at = now + self._limits.retry_delay
             return None
-        refused: dict[int, tuple[Entry, str]] = {}
-        for owner, error in errors:
-            if owner is None or (owner.acknowledged and error.startswith("OOM")):
+        for refusal in refusals:
+            entry, error = refusal.entry, refusal.error
+            if entry is None or (entry.acknowledged and error.startswith("OOM")):
                 # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
                 self.retry_at = now + self._limits.operator_delay
                 return None
             # Told from the journal only, and not a command at all: it can never have been applied, nor will it be.
-            hopeless = owner.told_early and error.startswith("ERR ")
-            if owner.acknowledged and not hopeless:
+            hopeless = entry.told_early and error.startswith("ERR ")
+            if entry.acknowledged and not hopeless:
                 return self._halt(
-                    f"Redis refuses to replay entry {owner.seq}, which a client was told is done: {error}: undo the "
+                    f"Redis refuses to replay entry {entry.seq}, which a client was told is done: {error}: undo the "
                     "change on the server that forbids it, then restart the link",
                     Cause.REPLAY_REFUSED,
                 )
-            refused.setdefault(owner.seq, (owner, error))
-        for entry, error in refused.values():
-            self._refuse(entry, error)
+        # Of a batch only those commands are left out; from the back, because what is left out moves what follows.
+        singly = [refusal for refusal in refusals if _concerns_a_command_of_a_batch(refusal)]
+        for refusal in [*(other for other in refusals if other not in singly), *reversed(singly)]:
+            if refusal.entry is not None and not refusal.entry.void:
+                self._refuse(refusal.entry, refusal)
         return None
 
-    def _refuse(self, entry: Entry, error: str) -> None:
+    def _refuse(self, entry: Entry, refusal: CommandRefusal) -> None:
         self.counters.refused += 1
         if entry.told_early:
             self.counters.late_errors += 1
+        error = wire.encode_error(refusal.error)
+        if _concerns_a_command_of_a_batch(refusal) and refusal.position is not None:
+            self.journal.refuse_command(entry, refusal.position, error)
+            if not entry.void:
+                self._log.append_replaced(entry)
+                return
+        commands = entry.commands
         self.journal.make_void(entry)
         self._log.append_void(entry.seq)
         self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
         if entry.form is Form.TRANSACTION:
-            error = f"EXECABORT Transaction discarded because of previous errors: {error}"
-        entry.refuse(wire.encode_error(error))
+            error = wire.encode_error(f"EXECABORT Transaction discarded because of previous errors: {refusal.error}")
+            entry.refuse(error)
+        else:
+            entry.deliver([error] * commands)
 
     def _not_applied(self, decision: Decision) -> Decision:
         # The answer says that nothing was applied: the outcome is known.
@@ -589,3 +617,8 @@ class Sequencer:
         self.halt_cause = cause
         self._group = None
         return Halt(reason, cause)
+
+
+def _concerns_a_command_of_a_batch(refusal: CommandRefusal) -> bool:
+    """Tell whether the rest of the entry has nothing to do with the command that is refused."""
+    return refusal.entry is not None and refusal.entry.form is Form.BATCH and refusal.position is not None

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from itertools import chain
+from typing import Any, Protocol
 
 import hiredis
 
 from . import wire
-from .commands import Kind, StreamIds, Verdict, classify
+from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
 from .reads import Read
 
@@ -47,14 +48,18 @@ class Hub(Protocol):
 
 
 class Slot:
-    """A reply's place in line."""
+    """A place in line for the replies to ``commands`` commands that are answered together."""
 
-    __slots__ = ("reply",)
+    __slots__ = ("commands", "reply")
 
-    def __init__(self) -> None:
-        self.reply: bytes | None = None
+    def __init__(self, commands: int = 1, reply: bytes | None = None) -> None:
+        self.commands = commands
+        self.reply = reply
 
 
+#: As clients write them.
+_MULTI = ([b"MULTI"], [b"multi"])
+_EXEC = ([b"EXEC"], [b"exec"])
 #: Stands for bytes that are not a command.
 _NO_COMMAND: tuple[bytes, ...] = ()
 _PROTOCOL_ERROR = wire.encode_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
@@ -84,6 +89,7 @@ class Session:
         self._progressed = progressed
         self._reader = hiredis.Reader()
         self._slots: deque[Slot] = deque()
+        self._unanswered = 0
         self._backlog: deque[tuple[bytes, ...]] = deque()
         #: Kind of the requests under way, and how many.
         self._under_way = Kind.LOCAL
@@ -110,21 +116,58 @@ class Session:
     @property
     def unanswered(self) -> int:
         """How many replies are still due."""
-        return len(self._slots)
+        return self._unanswered
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the client."""
         self._reader.feed(data)
         self._corked = True
+        commands: list[Any] = []
         try:
-            while not self._deaf and (command := self._reader.gets()) is not False:
-                self._command(command)
+            try:
+                commands.extend(iter(self._reader.gets, False))
+            finally:
+                if commands and not self._take_together(commands):
+                    for command in commands:
+                        self._command(command)
         except (hiredis.ProtocolError, TypeError):
             # TypeError: a RESP3 map with a key that Python cannot hash.
             self._line_up(_NO_COMMAND)
         finally:
             self._corked = False
             self._flush()
+
+    def _take_together(self, commands: list[Any]) -> bool:
+        """Take what came in one go as one entry or one read, or return False: then each is looked at by itself.
+
+        The hot path: almost everything that clients send is plain writes, plain reads, or one whole transaction of
+        plain writes.
+        """
+        if self._transaction is not None or self._backlog or self._deaf or self._db_undecided:
+            return False
+        first, last = commands[0], commands[-1]
+        transaction = len(commands) > 2 and first in _MULTI and last in _EXEC
+        if transaction:
+            commands = commands[1:-1]
+        if set(map(type, commands)) != {list} or set(map(type, chain.from_iterable(commands))) != {bytes}:
+            return False
+        kind = common_kind(commands) if all(commands) else None
+        if kind is None or (transaction and kind is not Kind.WRITE) or not self._hub.may_accept():
+            return False
+        payload, count = wire.encode_commands(commands), len(commands)
+        if kind is Kind.READ:
+            if not self._turn(kind):
+                return False
+            self._hub.submit_read(Read(self._db, payload, self._sink(count), commands=count))
+            return True
+        if self._hub.marker_key in payload or not self._turn(kind):
+            return False
+        if transaction:
+            form, sink = Form.TRANSACTION, self._sink(count + 2, wire.OK + wire.QUEUED * count)
+        else:
+            form, sink = Form.SINGLE if count == 1 else Form.BATCH, self._sink(count)
+        self._hub.submit_write(Write(payload, count, form, db=self._db, end_db=self._db, sink=sink))
+        return True
 
     def resume(self) -> None:
         """Go on with commands that waited until writes may be accepted.
@@ -204,7 +247,6 @@ class Session:
                 1,
                 db=self._db,
                 end_db=self._db,
-                certain_replies=(verdict.certain_reply,),
                 sink=self._sink(),
             )
         )
@@ -216,13 +258,15 @@ class Session:
         self._under_way = kind
         return True
 
-    def _sink(self) -> ReplySink:
-        slot = Slot()
+    def _sink(self, commands: int = 1, prefix: bytes = b"") -> ReplySink:
+        """Return what takes the reply to ``commands`` commands; ``prefix`` holds replies that come right before it."""
+        slot = Slot(commands)
         self._slots.append(slot)
+        self._unanswered += commands
         self._outstanding += 1
 
         def deliver(reply: bytes) -> None:
-            slot.reply = reply
+            slot.reply = prefix + reply
             self._outstanding -= 1
             self._flush()
             if self._backlog:
@@ -232,9 +276,8 @@ class Session:
         return deliver
 
     def _reply(self, reply: bytes) -> None:
-        slot = Slot()
-        slot.reply = reply
-        self._slots.append(slot)
+        self._slots.append(Slot(reply=reply))
+        self._unanswered += 1
         self._flush()
 
     def _flush(self) -> None:
@@ -243,11 +286,12 @@ class Session:
         slots = self._slots
         if self._gone:
             slots.clear()
+            self._unanswered = 0
             return
         parts = []
         while slots and (reply := slots[0].reply) is not None:
             parts.append(reply)
-            slots.popleft()
+            self._unanswered -= slots.popleft().commands
         if parts:
             self._send(b"".join(parts))
         if self._closing and not slots:
@@ -293,7 +337,6 @@ class Session:
                     Form.TRANSACTION,
                     db=self._db,
                     end_db=self._transaction_db,
-                    certain_replies=tuple(verdict.certain_reply for verdict in queued),
                     sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
                     writes_only=all(verdict.kind is Kind.WRITE for verdict in queued),
                 )
@@ -335,7 +378,7 @@ class Session:
             return wire.encode_error("ERR DB index is out of range")
         if self._transaction is not None:
             self._transaction_db = int(arguments[1])
-            self._transaction.append(Verdict(Kind.WRITE, (b"SELECT", arguments[1]), wire.OK))
+            self._transaction.append(Verdict(Kind.WRITE, (b"SELECT", arguments[1])))
             return wire.QUEUED
         self._db = int(arguments[1])
         return wire.OK

@@ -6,7 +6,7 @@ status and a bulk string. Source of the format: the "RESP protocol specification
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -17,6 +17,9 @@ QUEUED = b"+QUEUED\r\n"
 PONG = b"+PONG\r\n"
 NIL_ARRAY = b"*-1\r\n"
 EMPTY_ARRAY = b"*0\r\n"
+
+#: The stub of hiredis knows tuples of one element only.
+_pack: Callable[[Any], bytes] = hiredis.pack_command
 
 _ARRAY, _BULK, _ERROR = ord("*"), ord("$"), ord("-")
 _LINE_TYPES = frozenset(b"+-:")
@@ -30,9 +33,12 @@ class ProtocolError(ValueError):
 
 def encode_command(*arguments: bytes | str | int) -> bytes:
     """Return one command as a RESP array of bulk strings."""
-    # The stub of hiredis knows tuples of one element only.
-    packed: bytes = hiredis.pack_command(cast(Any, arguments))
-    return packed
+    return _pack(arguments)
+
+
+def encode_commands(commands: Iterable[Sequence[bytes]]) -> bytes:
+    """Return commands, one after another, each as a RESP array of bulk strings."""
+    return b"".join(map(_pack, map(tuple, commands)))
 
 
 def encode_error(message: str) -> bytes:
@@ -83,6 +89,31 @@ class ReplyFramer:
         self._scan = self._start
         self._compact()
         return True
+
+    def take_lines(self, before: bytes, after: bytes, count: int) -> list[bytes] | None:
+        """Drop ``before``, ``count`` one-line replies and ``after`` if that is all there is; return the lines.
+
+        The fast path over a whole answer to a transaction. None, and nothing dropped, if anything else is unread.
+        Exact, although it looks for ``after`` from the end: without a bulk string or an array every line break ends a
+        reply, so counting the lines proves where each of them begins.
+        """
+        buffer, start = self._buffer, self._start
+        if (
+            self._scan != start
+            or len(buffer) - start < len(before) + len(after)
+            or not buffer.startswith(before, start)
+            or not buffer.endswith(after)
+        ):
+            return None
+        body = bytes(buffer[start + len(before) : len(buffer) - len(after)])
+        if b"$" in body or b"*" in body:
+            return None
+        lines = body.split(CRLF)
+        if lines.pop() or len(lines) != count:
+            return None
+        buffer.clear()
+        self._start = self._scan = 0
+        return lines
 
     def next(self) -> bytes | None:
         """Return the next whole reply, or None until more bytes come.
@@ -158,6 +189,16 @@ def decode(reply: bytes) -> object:
     reader = hiredis.Reader()
     reader.feed(reply)
     return reader.gets()
+
+
+def split_commands(payload: bytes) -> list[tuple[bytes, ...]]:
+    """Return the commands of a payload that the link has encoded itself."""
+    reader = hiredis.Reader()
+    reader.feed(payload)
+    commands = []
+    while (command := reader.gets()) is not False:
+        commands.append(tuple(cast("list[bytes]", command)))
+    return commands
 
 
 def join_array(elements: Sequence[bytes]) -> bytes:
