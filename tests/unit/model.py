@@ -15,6 +15,7 @@ import hiredis
 from trader_node.link import wire
 
 MARKER = "marker"
+BROKEN_REPLY = wire.encode_error("ERR unknown command")
 _run_ids = itertools.count(1)
 _histories = itertools.count(1)
 
@@ -110,7 +111,7 @@ class Connection:
                 return wire.encode_error(self.node.refuse or "READONLY You can't write against a read only replica.")
             if name == b"BROKEN":
                 self._queue_error = True
-                return wire.encode_error("ERR unknown command")
+                return BROKEN_REPLY
             self._queued.append(command)
             return wire.QUEUED
         return self._run(command)

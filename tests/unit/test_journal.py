@@ -16,11 +16,13 @@ from trader_node.link.journal import (
     Journal,
     JournalError,
     Record,
+    ReplacedRecord,
     SkipRecord,
     VoidRecord,
     decode_records,
     encode_applied,
     encode_entry,
+    encode_replaced,
     encode_skip,
     encode_void,
     record_behind,
@@ -50,6 +52,8 @@ def encode(record: Record) -> bytes:
             return encode_void(seq)
         case AppliedRecord(seq):
             return encode_applied(seq)
+        case ReplacedRecord(seq, commands, payload):
+            return encode_replaced(Entry(seq, 0, 0, Form.BATCH, commands, payload))
         case SkipRecord(seq):
             return encode_skip(seq)
 
@@ -67,6 +71,7 @@ RECORDS = st.one_of(
         st.binary(max_size=60),
     ),
     st.builds(VoidRecord, SEQ),
+    st.builds(ReplacedRecord, SEQ, st.integers(0, 2**32 - 1), st.binary(max_size=60)),
     st.builds(AppliedRecord, SEQ),
     st.builds(SkipRecord, SEQ),
 )  # fmt: skip
@@ -191,6 +196,16 @@ def test_a_refused_entry_keeps_its_number_and_does_not_keep_others_from_being_tr
     assert numbers(result) == [1, 2, 3]
     assert result.entry(2).void
     assert result.entry(2).acknowledged
+
+
+def test_of_a_batch_only_what_redis_took_is_read_back() -> None:
+    result = journal(2)
+    result.take(ReplacedRecord(2, 3, b"what is left"))
+    assert (result.entry(2).commands, result.entry(2).payload) == (3, b"what is left")
+    assert result.size_bytes == sum(each.size for each in result.range(1, 2))
+    result.trim(2)
+    result.take(ReplacedRecord(2, 3, b"trimmed"))
+    assert len(result) == 0
 
 
 def test_records_about_trimmed_entries_are_ignored() -> None:

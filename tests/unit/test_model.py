@@ -23,7 +23,7 @@ from trader_node.link.sequencer import Limits, Sequencer
 from trader_node.link.sequencer import Phase as LinkPhase
 from trader_node.link.state import LinkState
 
-from .model import MARKER, Connection, Node
+from .model import BROKEN_REPLY, MARKER, Connection, Node
 
 
 class Disk:
@@ -89,9 +89,9 @@ class World(RuleBasedStateMachine):
 
     # --- clients ---
 
-    def _accept(self, payload: bytes, values: list[int], form: Form) -> None:
+    def _accept(self, payload: bytes, values: list[int], form: Form, broken: int = 0) -> None:
         seq = self.link.journal.last_seq + 1
-        commands = max(len(values), 1)
+        commands = len(values) + broken
         self.accepted[seq] = values
 
         def sink(reply: bytes) -> None:
@@ -102,17 +102,31 @@ class World(RuleBasedStateMachine):
         self.link.accept(write, self.now)
 
     @precondition(lambda self: self.link.numbered)
-    @rule(commands=st.integers(1, 3), transaction=st.booleans())
-    def write(self, commands: int, transaction: bool) -> None:
-        values = [self.next_value + index for index in range(commands if transaction else 1)]
-        self.next_value += len(values)
+    @rule(commands=st.integers(1, 3), form=st.sampled_from(Form))
+    def write(self, commands: int, form: Form) -> None:
+        values = self._new_values(1 if form is Form.SINGLE else commands)
         payload = b"".join(wire.encode_command(b"RPUSH", b"list", value) for value in values)
-        self._accept(payload, values, Form.TRANSACTION if transaction else Form.SINGLE)
+        self._accept(payload, values, form)
+
+    def _new_values(self, count: int) -> list[int]:
+        first, self.next_value = self.next_value, self.next_value + count
+        return list(range(first, first + count))
+
+    @precondition(lambda self: self.link.numbered)
+    @rule(broken=st.lists(st.booleans(), min_size=2, max_size=3))
+    def batch_of_which_redis_refuses_some(self, broken: list[bool]) -> None:
+        values = self._new_values(broken.count(False))
+        left = iter(values)
+        payload = b"".join(
+            wire.encode_command(b"BROKEN") if each else wire.encode_command(b"RPUSH", b"list", next(left))
+            for each in broken
+        )
+        self._accept(payload, values, Form.BATCH, broken.count(True))
 
     @precondition(lambda self: self.link.numbered)
     @rule()
     def write_that_redis_refuses(self) -> None:
-        self._accept(wire.encode_command(b"BROKEN"), [], Form.SINGLE)
+        self._accept(wire.encode_command(b"BROKEN"), [], Form.SINGLE, 1)
 
     # --- the link's shell ---
 
@@ -272,11 +286,12 @@ class World(RuleBasedStateMachine):
     def replies_are_true(self) -> None:
         for seq, reply in self.replies.items():
             values = self.accepted[seq]
-            if not values or LOST_REPLY in reply or JOURNALLED_REPLY in reply or wire.is_error(reply):
+            if not values or LOST_REPLY in reply or JOURNALLED_REPLY in reply:
                 continue
             before = len(self._expected(seq - 1))
             lengths = [wire.encode_integer(before + index + 1) for index in range(len(values))]
-            assert reply in (lengths[0], wire.join_array(lengths)), f"entry {seq} was answered {reply!r}"
+            done = reply.replace(BROKEN_REPLY, b"")
+            assert done in (b"".join(lengths), wire.join_array(lengths)), f"entry {seq} was answered {reply!r}"
 
     def teardown(self) -> None:
         """Heal everything: whatever happened, the end is every accepted write once, in order."""

@@ -111,7 +111,7 @@ class Story:
 
     # --- the client ---
 
-    def accept(self, *commands: str, db: int = 0, end_db: int | None = None) -> int:
+    def accept(self, *commands: str, db: int = 0, end_db: int | None = None, form: Form | None = None) -> int:
         """Accept a command, or several as a transaction, and return its number."""
         seq = self.link.journal.last_seq + 1
 
@@ -122,7 +122,7 @@ class Story:
         write = Write(
             b"".join(wire.encode_command(*command.split()) for command in commands),
             len(commands),
-            Form.SINGLE if len(commands) == 1 else Form.TRANSACTION,
+            form or (Form.SINGLE if len(commands) == 1 else Form.TRANSACTION),
             db=db,
             end_db=db if end_db is None else end_db,
             sink=sink,
@@ -415,6 +415,36 @@ def test_flushall_of_a_client_does_not_take_the_marker_with_it(story: Story) -> 
     assert story.pump() == ["RPUSH a 1"]
 
 
+def test_batch_gets_its_replies_one_after_another(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.accept("SET b 2", "RPUSH a 3", "RPUSH b 4", form=Form.BATCH)
+    assert story.pump() == ["RPUSH a 1", "SET b 2", "RPUSH a 3", "RPUSH b 4"]
+    story.applied(b":1\r\n", wire.OK, b":2\r\n", WRONGTYPE)
+    assert story.replies == {1: b":1\r\n", 2: b"+OK\r\n:2\r\n" + WRONGTYPE}
+
+
+@pytest.mark.parametrize("value", [b"$3\r\nabc\r\n", b"*-1\r\n", b"$-1\r\n", b"-ERR costs $ or *\r\n"])
+def test_replies_that_are_no_lines_are_cut_where_they_end(story: Story, value: bytes) -> None:
+    story.accept("RPUSH a 1")
+    story.accept("GETSET b 2", "RPUSH a 3", form=Form.BATCH)
+    story.pump()
+    story.applied(b":1\r\n", value, b":2\r\n")
+    assert story.replies == {1: b":1\r\n", 2: value + b":2\r\n"}
+
+
+def test_value_that_looks_like_the_end_of_the_answer_does_not_fool_the_link(story: Story) -> None:
+    """The bytes of a value end with all that follows a transaction, and the network cuts right behind them."""
+    story.accept("GETSET b 2")
+    story.pump()
+    story.master.seq = 1
+    fake = b":0\r\n" + wire.OK + story.master.marker()
+    value = wire.encode_bulk(b":7\r\n" + fake)
+    story.answer(wire.OK + wire.QUEUED * 2 + b"*2\r\n" + value[:-2])
+    assert story.replies == {}
+    story.answer(value[-2:] + b":0\r\n" + wire.OK + story.master.marker())
+    assert story.replies == {1: value}
+
+
 # --- refused for now -------------------------------------------------------------------------------------------------
 
 
@@ -520,6 +550,29 @@ def test_one_refused_command_refuses_its_whole_transaction(story: Story) -> None
     assert list(story.replies) == [1]
     assert story.replies[1].startswith(b"-EXECABORT Transaction discarded because of previous errors: ERR unknown")
     assert story.pump() == ["RPUSH a 1"]
+
+
+def test_only_the_refused_commands_of_a_batch_are_refused(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.accept("RPUSH b 1", "NO 1", "RPUSH b 2", "NO 2", "RPUSH b 3", form=Form.BATCH)
+    story.pump()
+    story.aborted({2: NOPERM, 4: NOPERM})
+    assert story.pump() == ["RPUSH a 1", "RPUSH b 1", "RPUSH b 2", "RPUSH b 3"]
+    assert ("replaced", 2) in story.log.records
+    story.aborted({1: NOPERM})
+    assert story.pump() == ["RPUSH a 1", "RPUSH b 2", "RPUSH b 3"]
+    story.applied(b":1\r\n", b":2\r\n", b":3\r\n")
+    refused = wire.encode_error(NOPERM)
+    assert story.replies == {1: b":1\r\n", 2: refused + refused + b":2\r\n" + refused + b":3\r\n"}
+
+
+def test_batch_of_refused_commands_alone_is_void(story: Story) -> None:
+    story.accept("NO 1", "NO 2", form=Form.BATCH)
+    story.pump()
+    story.aborted({0: NOPERM, 1: NOPERM})
+    assert story.replies == {1: wire.encode_error(NOPERM) * 2}
+    assert ("void", 1) in story.log.records
+    assert story.pump() == []
 
 
 def test_transaction_of_refused_entries_alone_still_moves_the_marker(story: Story) -> None:

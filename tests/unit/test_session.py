@@ -113,8 +113,61 @@ def client(hub: Hub) -> Client:
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
+def test_writes_sent_in_one_go_are_one_entry(hub: Hub, client: Client) -> None:
+    client.sends("SET a 1", "rpush b 2", "DEL c")
+    assert hub.log == ["write SET a 1; rpush b 2; DEL c"]
+    assert (hub.writes[0].form, hub.writes[0].commands) == (Form.BATCH, 3)
+    hub.writes[0].deliver([wire.OK, b":1\r\n", b":0\r\n"])
+    assert client.told == b"+OK\r\n:1\r\n:0\r\n"
+
+
+def test_reads_sent_in_one_go_are_asked_in_one(hub: Hub, client: Client) -> None:
+    client.sends("GET a", "lrange b 0 -1", "SMEMBERS c")
+    assert hub.log == ["read GET a; lrange b 0 -1; SMEMBERS c"]
+    assert hub.reads[0].commands == 3
+    hub.answer_read(b"$1\r\n1\r\n*0\r\n*0\r\n")
+    assert client.told == b"$1\r\n1\r\n*0\r\n*0\r\n"
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["SET a 1", "GET a"],
+        ["SET a 1", "SET b 2 EX 10"],
+        ["SET a 1", "EXPIRE a 10"],
+        ["SET a 1", "XADD s * f v"],
+        ["GET a", "PUBLISH c m"],
+        ["GET a", "XREAD STREAMS s 0"],
+        ["SET a 1", "PING"],
+        ["SET a 1", "NONSENSE"],
+        ["MULTI", "SET a 1", "SET b 2 EX 10", "EXEC"],
+        ["MULTI", "SET a 1", "GET a", "EXEC"],
+        ["MULTI", "GET a", "EXEC"],
+        ["MULTI", "SET marker 1", "EXEC"],
+        ["SET a 1", "DEL marker"],
+    ],
+)
+def test_whatever_comes_in_one_go_means_the_same_as_piece_by_piece(commands: list[str]) -> None:
+    together, singly = Client(Hub()), Client(Hub())
+    together.sends(*commands)
+    for command in commands:
+        singly.sends(command)
+    assert together.hub.log == singly.hub.log
+    assert together.told == singly.told
+
+
+def test_batch_split_anywhere_by_the_network_is_the_same_writes(hub: Hub) -> None:
+    commands = ["SET a 1", "RPUSH b 2", "MULTI", "SET c 3", "EXEC", "DEL d"]
+    data = packed(*commands)
+    for cut in range(1, len(data)):
+        client = Client(Hub())
+        client.session.receive(data[:cut])
+        client.session.receive(data[cut:])
+        assert "; ".join(client.hub.log).replace("write ", "") == "SET a 1; RPUSH b 2; SET c 3; DEL d"
+
+
 def test_pipelined_writes_are_submitted_at_once_and_answered_in_order(hub: Hub, client: Client) -> None:
-    client.sends("SET a 1", "RPUSH b 2", "DEL c")
+    client.sends("SET a 1").sends("RPUSH b 2").sends("DEL c")
     assert hub.log == ["write SET a 1", "write RPUSH b 2", "write DEL c"]
     assert client.told == b""
     hub.answer_write(wire.OK)
@@ -238,7 +291,7 @@ def test_refused_command_aborts_the_transaction(hub: Hub, client: Client, refuse
     assert told.endswith(wire.QUEUED + ABORTED)
     assert hub.log == []
     # And only that one.
-    assert client.sends("MULTI", "SET a 1", "EXEC").told == wire.OK + wire.QUEUED
+    assert client.sends("MULTI", "SET a 1").sends("EXEC").told == wire.OK + wire.QUEUED
     assert hub.log == ["write SET a 1"]
 
 
