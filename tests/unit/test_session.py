@@ -9,6 +9,7 @@ import pytest
 from trader_node.link import wire
 from trader_node.link.commands import StreamIds
 from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
+from trader_node.link.login import Login
 from trader_node.link.reads import Read
 from trader_node.link.session import Session
 
@@ -23,6 +24,7 @@ class Hub:
 
     databases: int = 16
     marker_key: bytes = b"marker"
+    login: Login | None = None
     stream_ids: StreamIds = field(default_factory=StreamIds)
     accepting: bool = True
     writes: list[Entry] = field(default_factory=list)

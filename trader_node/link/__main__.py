@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 
+from . import tls
+from .access import URL, AccessError, credentials, read_target
 from .app import Link, UnknownMasterError
 from .config import LinkConfig
 from .journal import JournalError
 from .journal_file import Fsync
+from .login import DEFAULT_USERNAME, Login
 from .policy import OnGap
-from .url import Address, RedisUrlError, parse_redis_url
+from .url import Address
 
 #: Exit status for a mistake in the settings.
 _MISTAKE = 2
+
+
+logger = logging.getLogger("link")
 
 
 class _MistakeError(ValueError):
@@ -32,6 +41,27 @@ def _address(text: str, setting: str) -> Address:
     return host.strip("[]"), int(port)
 
 
+def _login(env: Mapping[str, str]) -> Login | None:
+    username, password = credentials(env, "LINK_CLIENT_USERNAME", "LINK_CLIENT_PASSWORD")
+    return None if password is None else Login(username or DEFAULT_USERNAME, password)
+
+
+def _check_reach(listen: str, host: str, login: Login | None) -> None:
+    """Refuse to serve everybody who can reach the port."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return
+    if login is None:
+        raise _MistakeError(
+            f"LINK_LISTEN={listen!r} is not on loopback, and who reaches it can write: set LINK_CLIENT_PASSWORD or "
+            "LINK_CLIENT_PASSWORD_FILE, or listen on 127.0.0.1"
+        )
+    logger.warning("LINK_LISTEN=%s is not on loopback: passwords and data of clients pass there in plain text", listen)
+
+
 def _run(
     url: Annotated[
         str,
@@ -42,6 +72,27 @@ def _run(
             "environment: arguments show in process lists.",
         ),
     ],
+    tls_ca_file: Annotated[
+        str,
+        typer.Option(
+            envvar=tls.CA_FILE, help="authorities (PEM) that issue the servers' certificates; empty: the system's"
+        ),
+    ] = "",
+    tls_cert_file: Annotated[
+        str, typer.Option(envvar=tls.CERT_FILE, help="certificate (PEM) of the link, if the servers ask for one")
+    ] = "",
+    tls_key_file: Annotated[str, typer.Option(envvar=tls.KEY_FILE, help="its key (PEM, no passphrase)")] = "",
+    tls_check_hostname: Annotated[
+        str,
+        typer.Option(
+            envvar=tls.CHECK_HOSTNAME,
+            help="false: any certificate of the authorities will do; true: it has to name the address, for Sentinels "
+            "name nodes by IP address",
+        ),
+    ] = "true",
+    tls_server_name: Annotated[
+        str, typer.Option(envvar=tls.SERVER_NAME, help="name that all certificates have, to check instead of addresses")
+    ] = "",
     listen: Annotated[str, typer.Option(envvar="LINK_LISTEN", help="host:port for clients")] = "127.0.0.1:6379",
     link_id: Annotated[
         str,
@@ -96,27 +147,38 @@ def _run(
     ] = False,
     log_level: Annotated[str, typer.Option(envvar="LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
-    """Accept Redis commands on a local port and apply every write exactly once, through any failover."""
+    """Accept Redis commands on a local port and apply every write exactly once, through any failover.
+
+    Passwords come from the environment, NAME or the file NAME_FILE: REDIS_PASSWORD (with REDIS_USERNAME) for the nodes,
+    REDIS_SENTINEL_PASSWORD (with REDIS_SENTINEL_USERNAME) for the Sentinels, LINK_CLIENT_PASSWORD (with
+    LINK_CLIENT_USERNAME) for what clients of the link have to give.
+    """
     try:
         level = logging.getLevelNamesMapping().get(log_level.upper())
         if level is None:
             raise _MistakeError(f"LOG_LEVEL={log_level!r} is not one of DEBUG, INFO, WARNING, ERROR")
         logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s: %(levelname)s %(message)s")
-        try:
-            target = parse_redis_url(url)
-        except RedisUrlError as error:
-            raise _MistakeError(f"REDIS_URL: {error}") from error
-        if target.tls:
-            raise _MistakeError(
-                "REDIS_URL: TLS (sentinels://, rediss://) is not supported yet: use sentinel:// or redis://"
-            )
+        options = {
+            URL: url,
+            tls.CA_FILE: tls_ca_file,
+            tls.CERT_FILE: tls_cert_file,
+            tls.KEY_FILE: tls_key_file,
+            tls.CHECK_HOSTNAME: tls_check_hostname,
+            tls.SERVER_NAME: tls_server_name,
+        }
+        # Passwords have no option: arguments show in process lists.
+        target = read_target({**os.environ, **options})
+        login = _login(os.environ)
+        listening = _address(listen, "LINK_LISTEN")
+        _check_reach(listen, listening[0], login)
         if acknowledge_held_after >= 0 and not journal_dir:
             raise _MistakeError(
                 f"LINK_ACKNOWLEDGE_HELD_AFTER={acknowledge_held_after:g} needs a journal on disk: set LINK_JOURNAL_DIR"
             )
         config = LinkConfig(
             target=target,
-            listen=_address(listen, "LINK_LISTEN"),
+            listen=listening,
+            login=login,
             link_id=link_id,
             marker_key=marker_key or f"trader-{link_id}.link",
             journal_dir=Path(journal_dir) if journal_dir else None,
@@ -131,7 +193,7 @@ def _run(
         )
         link = Link(config)
         uvloop.run(link.run())
-    except (_MistakeError, JournalError, UnknownMasterError) as error:
+    except (_MistakeError, AccessError, JournalError, UnknownMasterError) as error:
         sys.stderr.write(f"link: {error}\n")
         raise typer.Exit(_MISTAKE) from None
     except OSError as error:

@@ -40,6 +40,7 @@ class Link:
         self._config = config
         self.marker_key = config.marker_key.encode()
         self.stream_ids = StreamIds()
+        self.login = config.login
         self._file: JournalFile | None = None
         journal, state = Journal(), LinkState(incarnation=1)
         if config.journal_dir is not None:
@@ -284,6 +285,9 @@ class Link:
             return f"journal: cannot write: {self._disk_error}"
         if self._file is not None and self._file.sync_error is not None:
             return f"journal: cannot force to disk: {self._file.sync_error}"
+        refusal = self.upstream.trouble or self.watch.trouble
+        if refusal and not self.sequencer.caught_up:
+            return f"holding {self.sequencer.unfinished} writes: {refusal}"
         if self._journal_full:
             lagging = ", ".join(_shown(node) for node in sorted(self.replicas.silent)) or "none"
             return (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .journal_file import Fsync
+from .login import Login
 from .policy import OnGap
 from .url import Address, RedisTarget
 
@@ -21,6 +22,8 @@ class LinkConfig:
     link_id: str
     #: The hash that holds the marker. It has to match the key pattern of the link's ACL user.
     marker_key: str
+    #: What clients have to log in with; None: nothing.
+    login: Login | None = None
     #: Folder of the journal; None keeps it in memory only.
     journal_dir: Path | None = None
     fsync: Fsync = Fsync.EVERYSEC

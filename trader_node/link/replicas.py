@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from .sentinels import close, connect
+from . import access
+from .sentinels import close, connect, refusal_of
 from .url import Address, RedisTarget
 
 logger = logging.getLogger("link.replicas")
@@ -74,7 +75,8 @@ class ReplicaMarkers:
             number = int(seq) if seq is not None else 0
         except (RedisError, OSError, ValueError) as error:
             if node not in self.silent:
-                logger.warning("node %s:%d does not tell how far it is: %s", *node, error)
+                refusal = refusal_of(error, access.USERNAME, access.PASSWORD)
+                logger.warning("node %s:%d does not tell how far it is: %s", *node, refusal or error)
             self.silent.add(node)
             return
         self.silent.discard(node)

@@ -12,9 +12,11 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
+from . import access, tls
 from .discovery import Discovery, SentinelView
+from .secured import over_tls
 from .url import Address, RedisTarget
 
 logger = logging.getLogger("link.sentinels")
@@ -44,6 +46,8 @@ class SentinelWatch:
         self._wake = asyncio.Event()
         #: Sentinels that answer at the moment.
         self.reachable: set[Address] = set()
+        #: Why a Sentinel refuses the link, or the link a Sentinel, where only an operator can mend it.
+        self._refusals: dict[Address, str] = {}
 
     def start(self) -> None:
         """Start asking and listening."""
@@ -64,6 +68,14 @@ class SentinelWatch:
         for node in self._discovery.to_probe() - self._probes.keys():
             self._probes[node] = asyncio.create_task(self._probe(node), name=f"probe {node}")
 
+    @property
+    def trouble(self) -> str:
+        """Why no majority of the Sentinels can be asked, if an operator has to mend it; or nothing."""
+        if len(self._refusals) * 2 <= len(self._target.hosts):
+            return ""
+        address, reason = next(iter(self._refusals.items()))
+        return f"sentinel {address[0]}:{address[1]}: {reason}"
+
     def check_master_name(self) -> None:
         """Raise ``UnknownMasterError`` if a majority of the Sentinels does not know the master's name."""
         if len(self._unknown) * 2 > len(self._target.hosts):
@@ -75,18 +87,24 @@ class SentinelWatch:
     async def _ask(self, address: Address) -> None:
         complained_at = 0.0
         while True:
-            connection = connect(address, _TIMEOUT)
+            connection = connect(address, _TIMEOUT, self._target, sentinel=True)
             try:
                 while True:
                     await self._ask_once(address, connection)
+                    self._refusals.pop(address, None)
                     await self._pause()
             except (RedisError, OSError, ValueError, TypeError, KeyError) as error:
                 self.reachable.discard(address)
                 self._discovery.sentinel_lost(address)
+                refusal = refusal_of(error, access.SENTINEL_USERNAME, access.SENTINEL_PASSWORD)
+                if refusal:
+                    self._refusals[address] = refusal
+                else:
+                    self._refusals.pop(address, None)
                 if time.monotonic() - complained_at > _COMPLAIN_INTERVAL:
                     complained_at = time.monotonic()
-                    logger.warning("sentinel %s:%d does not answer: %s", *address, error)
-                await asyncio.sleep(_OUTAGE_INTERVAL * 2)
+                    logger.warning("sentinel %s:%d does not answer: %s", *address, refusal or error)
+                await asyncio.sleep(_CALM_INTERVAL if refusal else _OUTAGE_INTERVAL * 2)
             finally:
                 await close(connection)
 
@@ -132,7 +150,7 @@ class SentinelWatch:
     async def _listen(self, address: Address) -> None:
         while True:
             # No timeout: silence is the normal state here, and _ask notices a Sentinel that is gone.
-            connection = connect(address, None)
+            connection = connect(address, None, self._target, sentinel=True)
             pubsub = connection.pubsub()
             try:
                 await pubsub.subscribe("+switch-master")
@@ -166,17 +184,16 @@ class SentinelWatch:
             await close(connection)
 
 
-def connect(address: Address, timeout: float | None, node_of: RedisTarget | None = None) -> Redis:
-    """Return a control connection that fails at once instead of trying again by itself.
+def connect(address: Address, timeout: float | None, target: RedisTarget, *, sentinel: bool = False) -> Redis:
+    """Return a control connection to a node or a Sentinel that fails at once instead of trying again by itself.
 
-    ``timeout`` (seconds) bounds connecting and each answer; None: no bound. ``node_of``: the address is a data node
-    of that target, which has user name and password.
+    ``timeout`` (seconds) bounds connecting and each answer; None: no bound.
     """
-    return Redis(
+    connection = Redis(
         host=address[0],
         port=address[1],
-        username=node_of.username if node_of else None,
-        password=node_of.password if node_of else None,
+        username=target.sentinel_username if sentinel else target.username,
+        password=target.sentinel_password if sentinel else target.password,
         socket_connect_timeout=timeout or _TIMEOUT,
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
@@ -184,6 +201,19 @@ def connect(address: Address, timeout: float | None, node_of: RedisTarget | None
         lib_name=None,
         lib_version=None,
     )
+    if target.tls:
+        over_tls(connection, target.tls_settings)
+    return connection
+
+
+def refusal_of(error: BaseException, username: str, password: str) -> str:
+    """Return what an operator has to mend before a server can be used; empty if it is nothing of that kind.
+
+    ``username`` and ``password`` are the settings that hold the login for it.
+    """
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return f"it refuses the login ({error}): check {username}, {password} and the rights of that user"
+    return tls.problem(error)
 
 
 async def _command(connection: Redis, *arguments: str) -> Any:

@@ -448,8 +448,9 @@ class Sequencer:
                 return Reconnect(text, delay=self._limits.retry_delay)
             case Blame.COMMAND:
                 return Reconnect(
-                    f"Redis refuses the link: {text}: check user, password and rights in the connection string",
+                    f"Redis refuses the link: {text}: check user, password and rights",
                     delay=self._limits.operator_delay,
+                    operator=True,
                 )
 
     # --- transactions --------------------------------------------------------------------------------------------

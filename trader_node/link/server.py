@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol, cast
+import time
+from typing import ClassVar, Protocol, cast
 
+from .login import Gate
 from .session import Hub, Session
 
 logger = logging.getLogger("link.server")
@@ -13,6 +15,7 @@ logger = logging.getLogger("link.server")
 #: Commands that may wait per client, and replies that may be due, before its socket is left to fill up.
 _BACKLOG_LIMIT = 1024
 _UNANSWERED_LIMIT = 16384
+_COMPLAIN_INTERVAL = 5.0
 
 
 class Clients(Protocol):
@@ -28,6 +31,8 @@ class Clients(Protocol):
 class Client(asyncio.Protocol):
     """One client's connection."""
 
+    _complained_at: ClassVar[float] = 0.0
+
     def __init__(self, hub: Hub, clients: Clients) -> None:
         self._hub = hub
         self._clients = clients
@@ -35,6 +40,7 @@ class Client(asyncio.Protocol):
         self._reading = True
         self._writable = True
         self._draining = False
+        self._gate: Gate | None = None
         self.session: Session | None = None
         self.open = False
 
@@ -45,10 +51,18 @@ class Client(asyncio.Protocol):
         self.session = Session(
             self._hub, self._clients.opened(self), self._transport.write, self._transport.close, self.regulate
         )
+        if self._hub.login is not None:
+            self._gate = Gate(self._hub.login, self._transport.write, self._transport.close)
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes to the session."""
         assert self.session is not None
+        if self._gate is not None:
+            rest = self._gate.receive(data)
+            self._complain(self._gate)
+            if rest is None:
+                return
+            self._gate, data = None, rest
         self.session.receive(data)
         self.regulate()
 
@@ -90,6 +104,14 @@ class Client(asyncio.Protocol):
         """Take no more commands; for the time when the link drains."""
         self._draining = True
         self.regulate()
+
+    def _complain(self, gate: Gate) -> None:
+        now = time.monotonic()
+        if gate.refused and now - Client._complained_at > _COMPLAIN_INTERVAL:
+            Client._complained_at = now
+            peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+            logger.warning("a client at %s gives a wrong user name or password", peer)
+            gate.refused = 0
 
     def close(self) -> None:
         """Close after what was written has left."""

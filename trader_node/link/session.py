@@ -17,6 +17,7 @@ import hiredis
 from . import wire
 from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
+from .login import NOPROTO, Login
 from .reads import Read
 
 logger = logging.getLogger("link.session")
@@ -33,6 +34,8 @@ class Hub(Protocol):
     stream_ids: StreamIds
     #: Key of the link's own marker: no client may write it.
     marker_key: bytes
+    #: What clients have to log in with; a ``Gate`` lets nobody else come as far as here.
+    login: Login | None
 
     def may_accept(self) -> bool:
         """Whether a write may be accepted now; if not, the hub calls ``resume`` later."""
@@ -408,6 +411,8 @@ class Session:
         return wire.OK
 
     def _do_auth(self, arguments: tuple[bytes, ...]) -> bytes:
+        if self._hub.login is not None:
+            return self._hub.login.auth_error(arguments) or wire.OK
         return wire.encode_error(
             "ERR AUTH called, but the link asks for no password on its loopback port; that of Redis belongs into the "
             "link's own connection string"
@@ -415,7 +420,9 @@ class Session:
 
     def _do_hello(self, arguments: tuple[bytes, ...]) -> bytes:
         if len(arguments) > 1 and arguments[1] != b"2":
-            return wire.encode_error("NOPROTO unsupported protocol version: the link speaks RESP2")
+            return NOPROTO
+        if self._hub.login is not None and (error := self._hub.login.hello_error(arguments, known=True)):
+            return error
         fields = {b"server": b"redis", b"version": b"7.0.0", b"mode": b"standalone", b"role": b"master"}
         flat = [wire.encode_bulk(item) for pair in fields.items() for item in pair]
         flat += [wire.encode_bulk(b"proto"), wire.encode_integer(2)]

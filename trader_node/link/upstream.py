@@ -7,8 +7,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
+from . import tls
 from .config import LinkConfig
 from .decisions import Decision, Halt, Ready, Reconnect
 from .discovery import Discovery
@@ -23,6 +24,8 @@ _COMPLAIN_INTERVAL = 5.0
 #: Seconds without any progress on the read connection before it is made again; a big answer may take long.
 _READ_TIMEOUT_FACTOR = 5.0
 _TICK = 0.05
+#: Seconds between attempts that only an operator can make succeed.
+_OPERATOR_DELAY = 1.0
 #: Sentinels announce a promotion within about a second; a node that they do not name after this is not the master.
 _SETTLE_SECONDS = 3.0
 
@@ -30,24 +33,35 @@ _SETTLE_SECONDS = 3.0
 class _Connection(asyncio.Protocol):
     """One TCP connection to the master; ``ended`` gets the decision that ends it."""
 
-    def __init__(self, receive: Callable[[bytes], Decision | None]) -> None:
+    def __init__(self, receive: Callable[[bytes], Decision | None], *, encrypted: bool) -> None:
         self._receive = receive
+        self._hint = "" if encrypted else ": if its port wants TLS, use sentinels:// or rediss://"
         self.transport: asyncio.Transport | None = None
         self.ended: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self.heard_at = time.monotonic()
+        self.heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
+        self.heard = True
         if not self.ended.done():
             decision = self._receive(data)
             if decision is not None and not isinstance(decision, Ready):
                 self.end(decision)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.end(Reconnect(f"connection lost: {exc}" if exc else "connection closed by the server"))
+        if problem := tls.problem(exc):
+            self.end(Reconnect(problem, delay=_OPERATOR_DELAY, operator=True))
+            return
+        reason = f"connection lost: {exc}" if exc else "connection closed by the server"
+        if self.heard:
+            self.end(Reconnect(reason))
+        else:
+            # Such a server does so every time: a port that wants TLS, or the other way round, or an address not bound.
+            self.end(Reconnect(f"{reason} before it said a word{self._hint}", delay=_TICK))
 
     def end(self, decision: Decision) -> None:
         """End the connection with a decision; the first one counts."""
@@ -95,6 +109,9 @@ class Upstream:
         self._node: Address = ("", 0)
         self._pump_due = False
         self._complained_at = 0.0
+        self._complained_of_reads_at = 0.0
+        #: Why no master can be used until an operator mends it; or nothing.
+        self.trouble = ""
         self.current: Address | None = None
         self.failovers = 0
         self._last_master: Address | None = None
@@ -137,6 +154,7 @@ class Upstream:
             self._discovery.connection_failed(node, time.monotonic())
             self._watch.outage()
             reconnect = cast(Reconnect, decision)
+            self.trouble = f"{node[0]}:{node[1]}: {reconnect.reason}" if reconnect.operator else ""
             self._complain(node, reconnect)
             await self._wait_for_news(max(reconnect.delay, 0.01))
 
@@ -165,7 +183,7 @@ class Upstream:
     async def _serve(self, node: Address) -> Decision:
         self._connected_at = time.monotonic()
         self._epoch = self._discovery.epoch
-        connection = _Connection(self._received)
+        connection = _Connection(self._received, encrypted=self._config.target.tls)
         failure = await self._connect(connection, node)
         if failure is not None:
             return failure
@@ -187,14 +205,27 @@ class Upstream:
 
     async def _connect(self, connection: _Connection, node: Address) -> Reconnect | None:
         loop = asyncio.get_running_loop()
+        target, seconds = self._config.target, self._config.connect_timeout
+        secured: dict[str, Any] = {}
         try:
-            await asyncio.wait_for(
-                loop.create_connection(lambda: connection, node[0], node[1]), self._config.connect_timeout
-            )
+            if target.tls:
+                # The handshake takes an answer of the server itself, not only of its kernel.
+                seconds = max(seconds, self._config.response_timeout)
+                name = target.tls_settings.name(node[0])
+                secured = {"ssl": tls.context(target.tls_settings), "server_hostname": name}
+            await asyncio.wait_for(loop.create_connection(lambda: connection, node[0], node[1], **secured), seconds)
         except TimeoutError:
-            return Reconnect(f"no connection within {self._config.connect_timeout} s")
-        except OSError as error:
-            return Reconnect(f"no connection: {error.strerror or error}", delay=_TICK)
+            missing = (
+                "TLS handshake (if its port speaks plain text, use sentinel:// or redis://)"
+                if secured
+                else "connection"
+            )
+            return Reconnect(f"no {missing} within {seconds} s")
+        except (OSError, tls.TlsError) as error:
+            if problem := tls.problem(error):
+                return Reconnect(problem, delay=_OPERATOR_DELAY, operator=True)
+            reason = error.strerror if isinstance(error, OSError) else ""
+            return Reconnect(f"no connection: {reason or error}", delay=_TICK)
         return None
 
     def _received(self, data: bytes) -> Decision | None:
@@ -219,6 +250,7 @@ class Upstream:
             self.failovers += 1
         self._last_master = node
         self._discovery.connection_works()
+        self.trouble = ""
         if ready.warning:
             logger.error("master %s:%d: %s", *node, ready.warning)
         logger.info("master %s:%d holds entries up to %d, replaying %d", *node, ready.marker, ready.replay)
@@ -254,7 +286,7 @@ class Upstream:
 
     async def _serve_reads(self, node: Address) -> None:
         while True:
-            connection = _Connection(self._reads_received)
+            connection = _Connection(self._reads_received, encrypted=self._config.target.tls)
             failure = await self._connect(connection, node)
             if failure is None:
                 self._read = connection
@@ -265,12 +297,16 @@ class Upstream:
                         since = self._reader.waiting_since()
                         bound = self._config.response_timeout * _READ_TIMEOUT_FACTOR
                         if since is not None and time.monotonic() - since > bound:
-                            connection.end(Reconnect("reads: no answer"))
+                            connection.end(Reconnect("no answer"))
+                    failure = cast(Reconnect, connection.ended.result())
                 finally:
                     self._read = None
                     self._reader.disconnected()
                     connection.abort()
-            await asyncio.sleep(_TICK)
+            if time.monotonic() - self._complained_of_reads_at > _COMPLAIN_INTERVAL:
+                self._complained_of_reads_at = time.monotonic()
+                logger.warning("reads of %s:%d wait: %s", *node, failure.reason)
+            await asyncio.sleep(_OPERATOR_DELAY if failure.operator else _TICK)
 
     def _reads_received(self, data: bytes) -> Decision | None:
         now = time.monotonic()

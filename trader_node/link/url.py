@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
+from .tls import Tls
+
 DEFAULT_MASTER_NAME = "mymaster"
 DEFAULT_SENTINEL_PORT = 26379
 DEFAULT_REDIS_PORT = 6379
@@ -34,7 +36,8 @@ class RedisTarget:
     """A parsed connection string.
 
     ``hosts`` are the Sentinels if ``sentinel`` is true, otherwise the single Redis server. ``master_name`` is empty
-    for a single server. User name and password are those of the Redis nodes.
+    for a single server. User name and password are those of the Redis nodes; the Sentinels' own are not in the URL
+    (see ``access``).
     """
 
     sentinel: bool
@@ -44,6 +47,10 @@ class RedisTarget:
     password: str | None = field(default=None, repr=False)
     db: int = 0
     tls: bool = False
+    #: How to know the servers if ``tls`` is true.
+    tls_settings: Tls = field(default_factory=Tls)
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Return the connection string without user name and password, for logs."""
