@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -26,17 +26,17 @@ class AccountHistory:
     ----------
     node
         The Nautilus ``TradingNode``, built.
-    redis_address
-        Host and port at which the node reaches Redis.
+    redis_options
+        How redis-py reaches Redis through the link.
     keep_minutes
         Age in minutes at which a state is forgotten; the newest is kept whatever its age.
 
     """
 
-    def __init__(self, node: Any, redis_address: tuple[str, int], keep_minutes: int) -> None:
+    def __init__(self, node: Any, redis_options: Mapping[str, Any], keep_minutes: int) -> None:
         self._node = node
         self._keep_secs = keep_minutes * 60
-        self._redis_address = redis_address
+        self._redis_options = redis_options
         self._failed = False
 
     async def run(self) -> None:
@@ -52,8 +52,7 @@ class AccountHistory:
         States that Nautilus has not written yet make the list in Redis longer than in memory by that much, never
         shorter.
         """
-        host, port = self._redis_address
-        client = Redis(host=host, port=port, socket_timeout=_TIMEOUT_SECS, socket_connect_timeout=_TIMEOUT_SECS)
+        client = Redis(**self._redis_options, socket_timeout=_TIMEOUT_SECS, socket_connect_timeout=_TIMEOUT_SECS)
         try:
             for account in self._node.kernel.cache.accounts():
                 key = f"trader-{self._node.trader_id}:accounts:{account.id}"

@@ -21,8 +21,9 @@ from urllib.parse import quote
 
 from nautilus_trader.config import DatabaseConfig
 
+from trader_node.link.access import AccessError, read_login, read_target
 from trader_node.link.url import RedisTarget, RedisUrlError, parse_redis_url
-from trader_node.link_process import LinkError, LinkProcess, free_port, launcher
+from trader_node.link_process import LinkError, LinkProcess, access_environment, free_port, launcher
 from trader_node.node_config import tuned_database
 from trader_node.redis_access import RedisAccessError, find_master
 
@@ -59,7 +60,8 @@ def database_config(
 
     The link is a child process on a free loopback port. It is started once per target and trader id, started again if
     it dies, and drained when this process ends; what it has not handed to Redis by then is in its journal, and the next
-    start hands it over.
+    start hands it over. Certificates, the login of the Sentinels and the one that the link asks for are those of the
+    environment (``REDIS_TLS_*``, ``REDIS_SENTINEL_*``, ``LINK_CLIENT_*``).
 
     Parameters
     ----------
@@ -90,6 +92,10 @@ def database_config(
     if type != "redis":
         raise DatabaseError(f"type={type!r} is not supported by Nautilus: use 'redis'")
     url, target = _target(host, port, username, password)
+    try:
+        login = read_login(os.environ)
+    except AccessError as error:
+        raise DatabaseError(str(error)) from None
     if check and target.sentinel:
         try:
             find_master(target)
@@ -100,7 +106,11 @@ def database_config(
         running = _links.get((url, trader_id))
         if running is None:
             running = _links[(url, trader_id)] = _start(url, trader_id, journal)
-    return tuned_database("127.0.0.1", running.port, connection_timeout=timeout)
+    if login is None:
+        return tuned_database("127.0.0.1", running.port, connection_timeout=timeout)
+    return tuned_database(
+        "127.0.0.1", running.port, connection_timeout=timeout, username=login.username, password=login.password
+    )
 
 
 def _start(url: str, trader_id: str, journal: Path) -> _Running:
@@ -127,7 +137,10 @@ def _target(host: str, port: int | None, username: str | None, password: str | N
             raise DatabaseError("the password is given twice, in the URL and as an argument: use one")
     except RedisUrlError as error:
         raise DatabaseError(f"host: {error}") from None
-    return url, target
+    try:
+        return url, read_target(access_environment(url))
+    except AccessError as error:
+        raise DatabaseError(str(error)) from None
 
 
 def _default_journal(trader_id: str) -> Path:

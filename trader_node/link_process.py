@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trader_node.link.access import CREDENTIALS, URL
+from trader_node.link.url import parse_redis_url
 from trader_node.processes import start_module
 from trader_node.supervision import EXIT_MISCONFIGURED, describe
 
@@ -122,10 +124,16 @@ def free_port() -> int:
         return port
 
 
+def access_environment(url: str) -> dict[str, str]:
+    """Return our own environment with the URL in it; a password in the URL stands instead of one beside it."""
+    hidden = CREDENTIALS if parse_redis_url(url).password is not None else ()
+    return {name: value for name, value in os.environ.items() if name not in hidden} | {URL: url}
+
+
 def launcher(url: str, port: int, journal_dir: Path, link_id: str) -> Launcher:
     """Return what starts a link to ``url`` at a loopback port."""
     arguments = ["--listen", f"127.0.0.1:{port}", "--journal-dir", str(journal_dir), "--id", link_id, "--http", ""]
     # Through the environment, which only this user can read, and not as an argument, which everyone can.
     # Nautilus makes no use of replies, and what it has not handed over dies with it: so answer from the journal.
-    env = {"LINK_ACKNOWLEDGE_HELD_AFTER": "0.5"} | os.environ | {"REDIS_URL": url}
+    env = {"LINK_ACKNOWLEDGE_HELD_AFTER": "0.5"} | access_environment(url)
     return lambda: start_module("trader_node.link", arguments, env, stderr=subprocess.PIPE)

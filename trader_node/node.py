@@ -37,7 +37,7 @@ def wait_for_redis(settings: Settings, beat: Callable[[], None], sleep: Callable
     started = time.monotonic()
     # The first message comes early, the others at the usual distance.
     said = started - _SAY_EVERY_SECS + _SAY_FIRST_SECS
-    while not answers(settings.link_host, settings.link_port, settings.trader_id):
+    while not answers(settings.link_host, settings.link_port, settings.trader_id, login=settings.link_login):
         beat()
         if time.monotonic() - said >= _SAY_EVERY_SECS:
             said = time.monotonic()
@@ -47,11 +47,11 @@ def wait_for_redis(settings: Settings, beat: Callable[[], None], sleep: Callable
 
 
 async def _run(node: TradingNode, settings: Settings, monitor: Monitor) -> None:
-    redis_address = (settings.link_host, settings.link_port)
+    redis_options = settings.link_options
     # Only what we make the node forget: a user's own node keeps its history.
     forgets = monitor.heartbeat.paper and settings.keep_closed_minutes
-    history = AccountHistory(node, redis_address, settings.keep_closed_minutes) if forgets else None
-    reports = ReportServer(node, monitor, settings.report_socket, redis_address, settings.buffer_interval_ms, history)
+    history = AccountHistory(node, redis_options, settings.keep_closed_minutes) if forgets else None
+    reports = ReportServer(node, monitor, settings.report_socket, redis_options, settings.buffer_interval_ms, history)
     await reports.start()
     tasks = [asyncio.create_task(monitor.run(), name="heartbeat")]
     if history is not None:

@@ -27,7 +27,9 @@ from trader_node.settings import Settings, SettingsError
 _CACHE_FIELDS_OF_OURS = ("database", "flush_on_start", "use_instance_id", "use_trader_prefix")
 
 
-def tuned_database(host: str, port: int, connection_timeout: int = 20) -> DatabaseConfig:
+def tuned_database(
+    host: str, port: int, connection_timeout: int = 20, *, username: str | None = None, password: str | None = None
+) -> DatabaseConfig:
     """Return the configuration with which Nautilus loses least when a connection to the link breaks.
 
     Parameters
@@ -36,12 +38,16 @@ def tuned_database(host: str, port: int, connection_timeout: int = 20) -> Databa
         Where the link listens.
     connection_timeout
         Seconds to wait for a new connection.
+    username, password
+        What the link asks of its clients, if anything.
 
     """
     return DatabaseConfig(
         type="redis",
         host=host,
         port=port,
+        username=username,
+        password=password,
         connection_timeout=connection_timeout,
         # Never short: at a timeout Nautilus drops the batch it was writing and goes on. The link holds a batch for as
         # long as an outage lasts, so waiting is always right; 65535 s is the most Nautilus takes.
@@ -98,7 +104,7 @@ def plan_node(settings: Settings) -> NodePlan:
 
 def _with_ours(content: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """Return the content with the database, the encoding, the capacities and the identity that the settings name."""
-    database = tuned_database(settings.link_host, settings.link_port).json_primitives()
+    database = tuned_database(**settings.link_options).json_primitives()
     merged = dict(content)
     merged["trader_id"] = settings.trader_id
     # Defaults that a user's JSON may override.

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
+from trader_node.link import access
+from trader_node.link.secured import over_tls
+from trader_node.link.tls import problem
 from trader_node.link.url import Address, RedisTarget
 
 TIMEOUT_SECS = 0.8
@@ -33,21 +36,23 @@ def client(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS,
     timeout
         Seconds for connecting and for each answer.
     sentinel
-        The server is a Sentinel: it has no databases, and the credentials are not meant for it.
+        The server is a Sentinel: it has no databases, and credentials of its own.
 
     """
     host, port = address
-    options: dict[str, Any] = {}
-    if not sentinel:
-        options = {"db": target.db, "username": target.username, "password": target.password}
-    return Redis(
+    options: dict[str, Any] = {"db": target.db, "username": target.username, "password": target.password}
+    if sentinel:
+        options = {"username": target.sentinel_username, "password": target.sentinel_password}
+    redis = Redis(
         host=host,
         port=port,
-        ssl=target.tls,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         **options,
     )
+    if target.tls:
+        over_tls(redis, target.tls_settings)
+    return redis
 
 
 def ask_all[T](
@@ -64,7 +69,7 @@ def ask_all[T](
         try:
             answers[index] = ask(address)
         except (RedisError, OSError) as error:
-            answers[index] = error
+            answers[index] = RedisAccessError(text) if (text := problem(error)) else error
 
     # Daemon threads, because a thread pool would wait for the slow ones at exit.
     threads = [
@@ -104,6 +109,11 @@ def find_master(target: RedisTarget, timeout: float = TIMEOUT_SECS) -> Address:
             f"no Sentinel knows a master named {target.master_name!r}: fix the name after the hosts ({target})"
         )
     hosts = ", ".join(f"{host}:{port}" for host, port in target.hosts)
+    if any(isinstance(answer, AuthenticationError | NoPermissionError) for answer in answers):
+        raise RedisAccessError(
+            f"the Sentinels at {hosts} refuse the login ({answers[0]}): check {access.SENTINEL_USERNAME} and "
+            f"{access.SENTINEL_PASSWORD}"
+        )
     raise RedisAccessError(f"no Sentinel answers at {hosts} ({answers[0]}): are they running?")
 
 
@@ -135,7 +145,10 @@ def open_server(address: Address, target: RedisTarget, timeout: float = TIMEOUT_
     except AuthenticationError as error:
         raise RedisAccessError(f"Redis at {where} refuses the login ({error}): check user name and password") from None
     except (RedisError, OSError) as error:
-        raise RedisAccessError(f"Redis at {where} does not answer ({error}): is it running?") from None
+        reason = problem(error)
+        raise RedisAccessError(
+            f"Redis at {where}: {reason}" if reason else f"Redis at {where} does not answer ({error}): is it running?"
+        ) from None
     return redis
 
 

@@ -14,6 +14,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ class ReportServer:
         Its monitor, for the counters.
     path
         Unix socket to listen on; one left behind by a dead process is replaced.
-    redis_address
-        Host and port at which the node reaches Redis.
+    redis_options
+        How redis-py reaches Redis through the link.
     buffer_interval_ms
         Milliseconds between two batches of Nautilus' writes.
     history
@@ -59,7 +60,7 @@ class ReportServer:
         node: Any,
         monitor: Monitor,
         path: Path,
-        redis_address: tuple[str, int],
+        redis_options: Mapping[str, Any],
         buffer_interval_ms: int,
         history: AccountHistory | None = None,
     ) -> None:
@@ -67,7 +68,7 @@ class ReportServer:
         self._monitor = monitor
         self._ledger = AccountLedger(node)
         self._path = path
-        self._redis_address = redis_address
+        self._redis_options = redis_options
         self._history = history
         self._buffer_secs = buffer_interval_ms / 1000
         self._server: asyncio.Server | None = None
@@ -231,9 +232,8 @@ class ReportServer:
         token = secrets.token_hex(8).encode()
         self._node.kernel.cache.add(BARRIER_KEY, token)
         key = f"trader-{self._node.trader_id}:general:{BARRIER_KEY}"
-        host, port = self._redis_address
         deadline = time.monotonic() + _FLUSH_SECS
-        client = Redis(host=host, port=port, socket_timeout=1.0, socket_connect_timeout=1.0)
+        client = Redis(**self._redis_options, socket_timeout=1.0, socket_connect_timeout=1.0)
         try:
             while time.monotonic() < deadline:
                 with contextlib.suppress(RedisError, OSError):

@@ -11,8 +11,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from trader_node.link.url import RedisTarget, RedisUrlError, parse_redis_url
+from trader_node.link.access import URL, AccessError, read_login, read_target
+from trader_node.link.login import Login
+from trader_node.link.url import RedisTarget
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379"
 DEFAULT_TRADER_ID = "TRADER-001"
@@ -37,9 +40,9 @@ class Settings:
     Attributes
     ----------
     redis
-        Where Redis is (``REDIS_URL``).
+        Where Redis is and how to log in (``REDIS_URL`` and what stands beside it, see ``link.access``).
     redis_url
-        The same as given, with credentials; kept out of ``repr``.
+        ``REDIS_URL`` as given, perhaps with credentials; kept out of ``repr``.
     trader_id
         Nautilus trader id (``TRADER_ID``); also the prefix of every key, ``trader-<TRADER_ID>:``.
     seed
@@ -65,6 +68,8 @@ class Settings:
         One of DEBUG, INFO, WARNING, ERROR (``LOG_LEVEL``).
     link_host, link_port
         Loopback address at which the link serves the node (``LINK_LISTEN``).
+    link_login
+        What the link asks of its clients (``LINK_CLIENT_USERNAME``, ``LINK_CLIENT_PASSWORD``); None for nothing.
     journal_dir
         Directory of the link's journal (``LINK_JOURNAL_DIR``).
     state_dir
@@ -88,8 +93,20 @@ class Settings:
     log_level: str
     link_host: str
     link_port: int
+    link_login: Login | None
     journal_dir: Path
     state_dir: Path
+
+    @property
+    def link_options(self) -> dict[str, Any]:
+        """How redis-py reaches the link."""
+        login = self.link_login
+        return {
+            "host": self.link_host,
+            "port": self.link_port,
+            "username": None if login is None else login.username,
+            "password": None if login is None else login.password,
+        }
 
     @property
     def heartbeat_path(self) -> Path:
@@ -117,11 +134,11 @@ class Settings:
 
         """
         read = _Reader(os.environ if env is None else env)
-        redis_url, redis = read.redis_url("REDIS_URL", DEFAULT_REDIS_URL)
+        redis, link_login = read.access()
         link_host, link_port = read.loopback_address("LINK_LISTEN", "127.0.0.1:6379")
         return cls(
             redis=redis,
-            redis_url=redis_url,
+            redis_url=read.text(URL, DEFAULT_REDIS_URL),
             trader_id=read.trader_id("TRADER_ID", DEFAULT_TRADER_ID),
             seed=read.optional_integer("TRADER_SEED"),
             orders_per_second=read.number("TRADER_ORDERS_PER_SECOND", 20.0, 0.0, 1000.0),
@@ -136,6 +153,7 @@ class Settings:
             log_level=read.choice("LOG_LEVEL", "INFO", LOG_LEVELS, str.upper),
             link_host=link_host,
             link_port=link_port,
+            link_login=link_login,
             journal_dir=Path(read.text("LINK_JOURNAL_DIR", "/var/lib/trader/journal")),
             state_dir=Path(read.text("STATE_DIR", _default_state_dir())),
         )
@@ -158,12 +176,11 @@ class _Reader:
     def text(self, name: str, default: str) -> str:
         return self._env.get(name, "").strip() or default
 
-    def redis_url(self, name: str, default: str) -> tuple[str, RedisTarget]:
-        url = self.text(name, default)
+    def access(self) -> tuple[RedisTarget, Login | None]:
         try:
-            return url, parse_redis_url(url)
-        except RedisUrlError as error:
-            raise SettingsError(f"{name}: {error}") from None
+            return read_target(self._env, DEFAULT_REDIS_URL), read_login(self._env)
+        except AccessError as error:
+            raise SettingsError(str(error)) from None
 
     def trader_id(self, name: str, default: str) -> str:
         value = self.text(name, default)
@@ -231,7 +248,7 @@ class _Reader:
         if not separator or not host or not port_text.isdecimal() or not 1 <= int(port_text) <= 65535:
             raise SettingsError(f"{name}={value!r} is not an address: {advice}")
         if host != "localhost" and not host.startswith("127.") and host != "[::1]":
-            # The link asks for no password: whoever reaches it writes to the trader's keys.
+            # Nobody but the node has to reach it: passwords and data pass there in plain text.
             raise SettingsError(f"{name}={value!r} is not on loopback: {advice}")
         return host.strip("[]"), int(port_text)
 

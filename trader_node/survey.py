@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from trader_node.heartbeat import NodeState, read_heartbeat
 from trader_node.link.url import Address, RedisTarget
-from trader_node.redis_access import ask_all, client
+from trader_node.redis_access import RedisAccessError, ask_all, client
 from trader_node.settings import Settings
 
 Survey = dict[str, Any]
@@ -206,7 +206,7 @@ def _link(problems: list[str]) -> Survey | None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, RedisError | OSError):
+    if isinstance(error, RedisError | OSError | RedisAccessError):
         return str(error) or type(error).__name__
     return repr(error)
 

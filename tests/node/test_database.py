@@ -83,13 +83,18 @@ def test_a_password_goes_to_redis_and_nowhere_else(redis: RedisServer, tmp_path:
         ({"host": "redis://r:1", "port": 2}, "port=2 is given beside a URL"),
         ({"host": "redis://:one@r:1", "password": "two"}, "given twice"),
         ({"host": "r", "type": "postgres"}, "type='postgres'"),
-        ({"host": "rediss://127.0.0.1:1"}, "TLS"),
     ],
 )
 def test_a_mistake_is_named(arguments: dict[str, str], says: str, tmp_path: Path) -> None:
     with pytest.raises(DatabaseError) as caught:
         database_config(**arguments, journal_dir=tmp_path)  # type: ignore[arg-type]
     assert says in str(caught.value)
+
+
+def test_a_certificate_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REDIS_TLS_CA_FILE", "/nowhere/ca.crt")
+    with pytest.raises(DatabaseError, match="REDIS_TLS_CA_FILE='/nowhere/ca.crt' cannot be read"):
+        database_config("rediss://127.0.0.1:1", journal_dir=tmp_path)
 
 
 def test_an_unknown_master_name_is_named(cluster: Cluster, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +13,12 @@ import typer
 import uvloop
 
 from . import tls
-from .access import URL, AccessError, credentials, read_target
+from .access import URL, AccessError, read_login, read_target
 from .app import Link, UnknownMasterError
 from .config import LinkConfig
 from .journal import JournalError
 from .journal_file import Fsync
-from .login import DEFAULT_USERNAME, Login
+from .login import Login
 from .policy import OnGap
 from .url import Address
 
@@ -39,11 +38,6 @@ def _address(text: str, setting: str) -> Address:
     if not separator or not host or not port.isdecimal() or int(port) > 65535:
         raise _MistakeError(f"{setting}={text!r} is not host:port, e.g. 127.0.0.1:6379")
     return host.strip("[]"), int(port)
-
-
-def _login(env: Mapping[str, str]) -> Login | None:
-    username, password = credentials(env, "LINK_CLIENT_USERNAME", "LINK_CLIENT_PASSWORD")
-    return None if password is None else Login(username or DEFAULT_USERNAME, password)
 
 
 def _check_reach(listen: str, host: str, login: Login | None) -> None:
@@ -168,7 +162,7 @@ def _run(
         }
         # Passwords have no option: arguments show in process lists.
         target = read_target({**os.environ, **options})
-        login = _login(os.environ)
+        login = read_login(os.environ)
         listening = _address(listen, "LINK_LISTEN")
         _check_reach(listen, listening[0], login)
         if acknowledge_held_after >= 0 and not journal_dir:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import tls
+from .login import DEFAULT_USERNAME, Login
 from .url import RedisTarget, RedisUrlError, parse_redis_url
 
 URL = "REDIS_URL"
@@ -17,6 +18,8 @@ USERNAME = "REDIS_USERNAME"
 PASSWORD = "REDIS_PASSWORD"  # noqa: S105 - the name of a setting
 SENTINEL_USERNAME = "REDIS_SENTINEL_USERNAME"
 SENTINEL_PASSWORD = "REDIS_SENTINEL_PASSWORD"  # noqa: S105 - the name of a setting
+CLIENT_USERNAME = "LINK_CLIENT_USERNAME"
+CLIENT_PASSWORD = "LINK_CLIENT_PASSWORD"  # noqa: S105 - the name of a setting
 #: Settings that stand beside the URL and say the same as its user and password.
 CREDENTIALS = (USERNAME, PASSWORD, f"{PASSWORD}_FILE")
 
@@ -41,11 +44,17 @@ def read_target(env: Mapping[str, str], default_url: str = "") -> RedisTarget:
     except RedisUrlError as error:
         raise AccessError(f"{URL}: {error}") from None
     target = _with_credentials(target, env)
-    username, password = credentials(env, SENTINEL_USERNAME, SENTINEL_PASSWORD)
+    username, password = _credentials(env, SENTINEL_USERNAME, SENTINEL_PASSWORD)
     return _with_tls(replace(target, sentinel_username=username, sentinel_password=password), env)
 
 
-def credentials(env: Mapping[str, str], username: str, password: str) -> tuple[str | None, str | None]:
+def read_login(env: Mapping[str, str]) -> Login | None:
+    """Read what clients of the link have to log in with; None: nothing. Raises ``AccessError``."""
+    username, password = _credentials(env, CLIENT_USERNAME, CLIENT_PASSWORD)
+    return None if password is None else Login(username or DEFAULT_USERNAME, password)
+
+
+def _credentials(env: Mapping[str, str], username: str, password: str) -> tuple[str | None, str | None]:
     """Return user name and password from two settings, the password perhaps from the file of ``<password>_FILE``.
 
     Raises
@@ -61,7 +70,7 @@ def credentials(env: Mapping[str, str], username: str, password: str) -> tuple[s
 
 
 def _with_credentials(target: RedisTarget, env: Mapping[str, str]) -> RedisTarget:
-    username, password = credentials(env, USERNAME, PASSWORD)
+    username, password = _credentials(env, USERNAME, PASSWORD)
     if password is None:
         return target
     if target.password is not None:
