@@ -93,7 +93,7 @@ def test_a_mistake_is_named(arguments: dict[str, str], says: str, tmp_path: Path
 
 def test_a_certificate_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIS_TLS_CA_FILE", "/nowhere/ca.crt")
-    with pytest.raises(DatabaseError, match="REDIS_TLS_CA_FILE='/nowhere/ca.crt' cannot be read"):
+    with pytest.raises(DatabaseError, match=r"REDIS_TLS_CA_FILE='/nowhere/ca\.crt' cannot be read"):
         database_config("rediss://127.0.0.1:1", journal_dir=tmp_path)
 
 
