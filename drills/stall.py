@@ -46,7 +46,11 @@ class Pulse:
         What is acknowledged within ``quiet`` seconds was answered before the fault took hold; so a fault that stopped
         nothing for longer raises ``AssertionError``.
         """
-        wait_until(lambda: self.acknowledged[-1] > fault_at + quiet or self._error is not None, 60, "a write", 0.005)
+
+        def went_on() -> bool:
+            return max(self.acknowledged, default=0.0) > fault_at + quiet or self._error is not None
+
+        wait_until(went_on, 60, "a write behind the fault", 0.005)
         if self._error is not None:
             raise self._error
         before, after = (

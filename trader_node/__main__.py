@@ -20,7 +20,7 @@ def main() -> int:
         print(f"trader: {error}", file=sys.stderr)
         return EXIT_MISCONFIGURED
     # The URL goes through the environment: arguments, and a password in them, can be read by every user.
-    env = os.environ | {"REDIS_URL": settings.redis_url}
+    env = os.environ | {"REDIS_URL": settings.redis_url, "LINK_HEALTH_FILE": str(settings.link_health_path)}
     link_arguments = [
         "--listen",
         f"{settings.link_host}:{settings.link_port}",

@@ -4,10 +4,14 @@
 # The node writes the file from its own event loop: an old file is a blocked loop. On the paper market there are always
 # quotes, and fills unless orders are held back on request, so their absence is a fault too. A user's own node may be
 # quiet for hours: there only a running, living node is asked for. An outage of Redis is none of its business while the
-# node trades on: the link holds what it writes.
+# node trades on: the link holds what it writes. But a link that has stopped, or cannot write its journal, stores nothing
+# any more while the node trades on: that is the link's own file.
 set -eu
 
 file="${STATE_DIR:-/run/trader}/heartbeat"
+link_file="${STATE_DIR:-/run/trader}/link"
+# Seconds. The link writes its file every second; the rest leaves room for its restart by the supervisor.
+link_stale_after="${HEALTH_LINK_STALE_SECS:-10}"
 # Seconds. The heartbeat comes every second; the rest leaves room for a busy machine and for short pauses.
 stale_after="${HEALTH_STALE_SECS:-5}"
 quotes_after="${HEALTH_QUOTES_SECS:-10}"
@@ -39,6 +43,24 @@ while IFS='=' read -r name value; do
 done <"$file"
 
 now=$(date +%s)
+
+# A node that runs without a link has no such file.
+if [ -r "$link_file" ]; then
+    link_time=0 link_healthy=0 link_state=unknown link_reason=
+    while IFS='=' read -r name value; do
+        case "$name" in
+            time) link_time=$value ;;
+            healthy) link_healthy=$value ;;
+            state) link_state=$value ;;
+            reason) link_reason=$value ;;
+            *) ;;
+        esac
+    done <"$link_file"
+    [ "$link_healthy" -eq 1 ] || fail "link $link_state: $link_reason"
+    age=$((now - link_time))
+    [ "$age" -le "$link_stale_after" ] || fail "no sign of life of the link for $age s: it hangs, or is gone"
+fi
+
 # While it loads its cache no event loop runs that could write heartbeats.
 [ "$state" != STARTING ] || fail "starting for $((now - since)) s"
 

@@ -109,6 +109,11 @@ class Settings:
         }
 
     @property
+    def link_health_path(self) -> Path:
+        """File in which the link tells its health."""
+        return self.state_dir / "link"
+
+    @property
     def heartbeat_path(self) -> Path:
         """File that the node refreshes about once per second."""
         return self.state_dir / "heartbeat"

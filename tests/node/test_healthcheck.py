@@ -12,6 +12,7 @@ import pytest
 
 from tests.node.conftest import REPOSITORY
 from trader_node.heartbeat import Heartbeat, NodeState, read_heartbeat
+from trader_node.link.health import write_health
 
 SCRIPT = REPOSITORY / "trader_node" / "healthcheck.sh"
 
@@ -114,3 +115,36 @@ def test_the_heartbeat_is_read_back_as_written(tmp_path: Path) -> None:
 def test_a_damaged_heartbeat_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "heartbeat").write_text(content)
     assert read_heartbeat(tmp_path / "heartbeat") is None
+
+
+def _tell(folder: Path, *, healthy: bool, reason: str = "", age: int = 0) -> None:
+    write_health(folder / "link", healthy=healthy, state="ready" if healthy else "halted", reason=reason)
+    if age:
+        text = (folder / "link").read_text()
+        stamp = int(dict(line.split("=", 1) for line in text.splitlines())["time"])
+        (folder / "link").write_text(text.replace(f"time={stamp}", f"time={stamp - age}"))
+
+
+def test_a_trading_node_with_a_link_that_works_is_healthy(tmp_path: Path) -> None:
+    _beat(tmp_path)
+    _tell(tmp_path, healthy=True)
+    assert _check(tmp_path)[0] == 0
+
+
+def test_a_link_that_stores_nothing_makes_a_trading_node_unhealthy(tmp_path: Path) -> None:
+    _beat(tmp_path)
+    _tell(tmp_path, healthy=False, reason="the data set ends at entry=3,\nbut the journal begins at 5")
+    assert _check(tmp_path) == (
+        1,
+        "unhealthy: link halted: the data set ends at entry=3, but the journal begins at 5",
+    )
+
+
+def test_a_link_that_gives_no_sign_of_life_is_unhealthy(tmp_path: Path) -> None:
+    _beat(tmp_path)
+    _tell(tmp_path, healthy=True, age=8)
+    assert _check(tmp_path)[0] == 0
+    _tell(tmp_path, healthy=True, age=30)
+    code, text = _check(tmp_path)
+    assert code == 1
+    assert "no sign of life of the link for 3" in text

@@ -140,3 +140,36 @@ def test_promoted_replica_is_taken_without_any_sentinel(discovery: Discovery) ->
     assert discovery.to_probe() >= {B, C}
     discovery.node_said(B, master=True, now=10.5)
     assert discovery.candidates(10.5)[0] == B
+
+
+# --- while the master is slow to answer ------------------------------------------------------------------------------
+
+
+def test_silent_master_is_left_for_a_promoted_replica_if_a_sentinel_sees_it_as_down(discovery: Discovery) -> None:
+    discovery.connection_failed(A, 10.0)
+    assert discovery.better_than(A, 10.1) is None
+    discovery.sentinel_said(S1, SentinelView(A, 1, at=10.2, down=True))
+    assert discovery.better_than(A, 10.2) is None
+    discovery.node_said(B, master=True, now=10.3)
+    assert discovery.better_than(A, 10.3) == B
+
+
+def test_silent_master_is_left_for_the_one_that_the_sentinels_name(discovery: Discovery) -> None:
+    discovery.connection_failed(A, 10.0)
+    discovery.sentinel_said(S1, view(B, epoch=2))
+    assert discovery.better_than(A, 10.1) == B
+    assert discovery.better_than(B, 10.1) is None
+
+
+def test_slow_master_is_not_left_for_an_old_one_that_calls_itself_master(discovery: Discovery) -> None:
+    discovery.connection_failed(A, 10.0)
+    discovery.node_said(B, master=True, now=10.3)
+    assert discovery.better_than(A, 10.3) is None
+
+
+def test_without_a_sentinel_to_ask_the_promoted_replica_is_believed(discovery: Discovery) -> None:
+    discovery.connection_failed(A, 10.0)
+    for sentinel in (S1, S2, S3):
+        discovery.sentinel_lost(sentinel)
+    discovery.node_said(B, master=True, now=10.3)
+    assert discovery.better_than(A, 10.3) == B

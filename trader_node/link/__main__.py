@@ -16,6 +16,7 @@ from . import tls
 from .access import URL, AccessError, read_login, read_target
 from .app import Link, UnknownMasterError
 from .config import LinkConfig
+from .events import EventFormatter, LogFormat
 from .journal import JournalError
 from .journal_file import Fsync
 from .login import Login
@@ -139,6 +140,20 @@ def _run(
             help="a new journal takes over another one's data set at once, without watching whether its link runs",
         ),
     ] = False,
+    force_failover: Annotated[
+        bool,
+        typer.Option(
+            envvar="LINK_FORCE_FAILOVER",
+            help="ask a Sentinel for a failover as soon as the master refuses connections and a majority of the "
+            "Sentinels have lost it too, without waiting for down-after",
+        ),
+    ] = False,
+    health_file: Annotated[
+        str, typer.Option(envvar="LINK_HEALTH_FILE", help="file that tells a health check every second how it is")
+    ] = "",
+    log_format: Annotated[
+        LogFormat, typer.Option(envvar="LINK_LOG_FORMAT", help="one line per event: for programs, or text for people")
+    ] = LogFormat.LOGFMT,
     log_level: Annotated[str, typer.Option(envvar="LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
 ) -> None:
     """Accept Redis commands on a local port and apply every write exactly once, through any failover.
@@ -151,7 +166,9 @@ def _run(
         level = logging.getLevelNamesMapping().get(log_level.upper())
         if level is None:
             raise _MistakeError(f"LOG_LEVEL={log_level!r} is not one of DEBUG, INFO, WARNING, ERROR")
-        logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(name)s: %(levelname)s %(message)s")
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(EventFormatter(log_format))
+        logging.basicConfig(level=level, handlers=[handler])
         options = {
             URL: url,
             tls.CA_FILE: tls_ca_file,
@@ -184,6 +201,8 @@ def _run(
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
             on_gap=on_gap,
             adopt=adopt,
+            force_failover=force_failover,
+            health_file=Path(health_file) if health_file else None,
         )
         link = Link(config)
         uvloop.run(link.run())

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from . import wire
@@ -14,9 +15,12 @@ from .commands import StreamIds
 from .config import LinkConfig
 from .discovery import Discovery, SentinelView
 from .entries import Write
+from .events import event
+from .health import write_health
 from .http import serve_http
 from .journal import Journal
 from .journal_file import JournalFile
+from .metrics import LinkCollector
 from .reads import Read, Reader
 from .replicas import ReplicaMarkers
 from .sentinels import SentinelWatch, UnknownMasterError
@@ -30,6 +34,9 @@ logger = logging.getLogger("link")
 _COMPLAIN_INTERVAL = 5.0
 _TRIM_INTERVAL = 1.0
 _HELD_INTERVAL = 0.05
+_HEALTH_INTERVAL = 1.0
+#: Seconds within which the event loop has to answer a question over HTTP.
+_STATUS_TIMEOUT = 2.0
 
 
 class Link:
@@ -47,9 +54,31 @@ class Link:
             self._file = JournalFile(config.journal_dir, fsync=config.fsync, segment_bytes=config.segment_bytes)
             journal, state = self._file.open(), self._file.state
             if self._file.torn_bytes:
-                logger.warning("journal: cut a torn record of %d bytes at the end", self._file.torn_bytes)
-            if len(journal):
-                logger.info("journal: %d entries, %d to %d", len(journal), journal.first_seq, journal.last_seq)
+                logger.warning(
+                    "journal: cut a torn record of %d bytes at the end",
+                    self._file.torn_bytes,
+                    extra=event("journal_torn", bytes=self._file.torn_bytes),
+                )
+            logger.info(
+                "journal: %d entries, %d to %d",
+                len(journal),
+                journal.first_seq,
+                journal.last_seq,
+                extra=event(
+                    "journal_opened",
+                    entries=len(journal),
+                    first=journal.first_seq,
+                    last=journal.last_seq,
+                    bytes=journal.size_bytes,
+                    fsync=config.fsync.value,
+                ),
+            )
+        else:
+            logger.warning(
+                "NO JOURNAL ON DISK: accepted writes are kept in memory only, and those that Redis has not applied, or "
+                "loses in a failover, die with this process; set LINK_JOURNAL_DIR (--journal-dir)",
+                extra=event("journal_in_memory"),
+            )
         auth = _auth(config)
         self.sequencer = Sequencer(
             journal, state, config.marker_key, log=self._file, auth=auth, on_gap=config.on_gap, adopt=config.adopt
@@ -141,11 +170,15 @@ class Link:
             self._file.flush(self.sequencer.journal.last_seq + 1)
         except OSError as error:
             if not self._disk_error:
-                logger.critical("journal: cannot write: %s: clients wait until it can", error)
+                logger.critical(
+                    "journal: cannot write: %s: clients wait until it can",
+                    error,
+                    extra=event("journal_error", error=error),
+                )
             self._disk_error = str(error)
             return False
         if self._disk_error:
-            logger.warning("journal: can write again")
+            logger.warning("journal: can write again", extra=event("journal_works"))
             self._disk_error = ""
         return True
 
@@ -173,14 +206,32 @@ class Link:
         server = await loop.create_server(lambda: Client(self, self), host, port)
         host, port = server.sockets[0].getsockname()[:2]
         if self._config.http is not None:
-            serve_http(self._config.http, self.status)
-        logger.info("listening on %s:%d, following %s", host, port, self._config.target)
+
+            def ask() -> dict[str, Any]:
+                return asyncio.run_coroutine_threadsafe(self._status(), loop).result(_STATUS_TIMEOUT)
+
+            serve_http(self._config.http, ask, LinkCollector(ask, self.sequencer.latency))
+        logger.info(
+            "listening on %s:%d, following %s",
+            host,
+            port,
+            self._config.target,
+            extra=event(
+                "listening",
+                address=_shown((host, port)),
+                target=self._config.target,
+                id=self._config.link_id,
+                on_gap=self._config.on_gap.value,
+            ),
+        )
         if self._config.target.sentinel:
             self.watch.start()
         tasks = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._maintain(), name="maintain"),
         ]
+        if self._config.health_file is not None:
+            tasks.append(asyncio.create_task(self._tell_health(self._config.health_file), name="health file"))
         after = self._config.acknowledge_held_after
         if after is not None:
             tasks.append(asyncio.create_task(self._acknowledge_held(after), name="acknowledge held"))
@@ -222,18 +273,25 @@ class Link:
                     self._file.trim(self.sequencer.journal.first_seq)
             elif time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
                 self._complained_at = time.monotonic()
-                logger.warning("waiting for a master of %s", self._config.target)
+                logger.warning(
+                    "waiting for a master of %s",
+                    self._config.target,
+                    extra=event(
+                        "waiting_for_master", sentinels=len(self.watch.reachable), of=len(self._config.target.hosts)
+                    ),
+                )
             if self._disk_error:
                 self._before_send()
             if self._trouble and time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
                 self._complained_at = time.monotonic()
-                logger.error("%s", self._trouble)
+                logger.error("%s", self._trouble, extra=event("trouble", bytes=self.sequencer.journal.size_bytes))
             if self.sequencer.counters.late_errors != late_errors:
                 late_errors = self.sequencer.counters.late_errors
                 logger.error(
                     "%d writes that were answered from the journal failed when they were applied; the last: %s",
                     late_errors,
                     self.sequencer.last_refusal,
+                    extra=event("late_errors", total=late_errors),
                 )
             self._progressed()
             await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
@@ -247,6 +305,7 @@ class Link:
                 "journal: full: forgot %d entries that %s may lack: should it become master like that, the link halts",
                 trimmed,
                 ", ".join(_shown(node) for node in sorted(self.replicas.silent)),
+                extra=event("journal_forgot", entries=trimmed),
             )
         return trimmed
 
@@ -255,10 +314,34 @@ class Link:
         while True:
             await asyncio.sleep(_HELD_INTERVAL)
             if self.sequencer.unfinished and self._before_send():
-                self.sequencer.acknowledge_held(time.monotonic() - after)
+                told = self.sequencer.acknowledge_held(time.monotonic() - after)
+                if told:
+                    logger.info("answered %d entries from the journal", told, extra=event("told_early", entries=told))
+
+    async def _tell_health(self, path: Path) -> None:
+        complained = False
+        while True:
+            status = self.status()
+            try:
+                write_health(path, healthy=status["healthy"], state=status["state"], reason=status["reason"])
+                complained = False
+            except OSError as error:
+                if not complained:
+                    logger.warning("health file: %s", error, extra=event("health_file_error", path=path))
+                complained = True
+            await asyncio.sleep(_HEALTH_INTERVAL)
+
+    async def _status(self) -> dict[str, Any]:
+        return self.status()
 
     async def _drain(self) -> None:
         self._draining = True
+        logger.info(
+            "stopping: %d writes are unfinished, waiting at most %g s for them",
+            self.sequencer.unfinished,
+            self._config.drain_timeout,
+            extra=event("stopping", unfinished=self.sequencer.unfinished),
+        )
         for client in self._clients.values():
             client.stop_reading()
         deadline = time.monotonic() + self._config.drain_timeout
@@ -268,11 +351,17 @@ class Link:
             await asyncio.sleep(0.01)
         left = self.sequencer.unfinished
         if left and self._file is not None:
-            logger.warning("leaving %d writes in the journal: the next start sends them", left)
+            logger.warning(
+                "leaving %d writes in the journal: the next start sends them", left, extra=event("drained", left=left)
+            )
         elif left:
-            logger.error("leaving, and %d writes are LOST: there is no journal on disk to keep them", left)
+            logger.error(
+                "leaving, and %d writes are LOST: there is no journal on disk to keep them",
+                left,
+                extra=event("drained", left=left, lost=left),
+            )
         else:
-            logger.info("drained: every accepted write is applied")
+            logger.info("drained: every accepted write is applied", extra=event("drained", left=0))
         for client in self._clients.values():
             client.close()
         with contextlib.suppress(TimeoutError):
@@ -296,6 +385,11 @@ class Link:
             )
         return ""
 
+    def _journal_age(self) -> float:
+        """Return the age of the oldest entry in seconds."""
+        journal = self.sequencer.journal
+        return max(time.monotonic() - journal.entry(journal.first_seq).accepted_at, 0.0) if len(journal) else 0.0
+
     def status(self) -> dict[str, Any]:
         """Return the state for health checks, metrics and people; holds no data and no password."""
         sequencer = self.sequencer
@@ -314,6 +408,9 @@ class Link:
             "target": str(self._config.target),
             "master": _shown(self.upstream.current),
             "master_changes": self.upstream.failovers,
+            "forced_failovers": self.upstream.forced_failovers,
+            "holds": self.upstream.holds,
+            "hold_seconds": self.upstream.hold_seconds(time.monotonic()),
             "last_refusal": sequencer.last_refusal,
             "accepted": counters.accepted,
             "acknowledged": counters.acknowledged,
@@ -337,6 +434,8 @@ class Link:
                 "bytes": sequencer.journal.size_bytes,
                 "max_bytes": self._config.journal_max_bytes,
                 "on_disk": self._file is not None,
+                "writable": not self._disk_error and (self._file is None or self._file.sync_error is None),
+                "age_seconds": self._journal_age(),
             },
             "markers": {_shown(node): seq for node, seq in sorted(self.replicas.seen.items())},
             "silent_nodes": [_shown(node) for node in sorted(self.replicas.silent)],

@@ -49,3 +49,7 @@ class LinkConfig:
     on_gap: OnGap = OnGap.STOP
     #: A new journal takes over what another one has written without watching whether that one's link still runs.
     adopt: bool = False
+    #: File that tells a container's health check how the link is; None for none.
+    health_file: Path | None = None
+    #: Ask a Sentinel for a failover before the Sentinels are sure by themselves; see ``force``.
+    force_failover: bool = False

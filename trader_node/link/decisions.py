@@ -37,6 +37,8 @@ class Reconnect:
     rediscover: bool = False
     #: Seconds to wait first.
     delay: float = 0.0
+    #: The node refused the connection itself.
+    refused: bool = False
     #: It goes on like that until an operator mends it: login, rights, certificates.
     operator: bool = False
 

@@ -28,6 +28,10 @@ class SentinelView:
     at: float
     #: Whether it sees the master as down.
     down: bool = False
+    #: Whether it has no connection to the master, or sees it as down.
+    lost: bool = False
+    #: Whether it knows of a failover under way.
+    failing_over: bool = False
 
 
 @dataclass(slots=True)
@@ -111,6 +115,18 @@ class Discovery:
         named = self.named()
         agree = all(view.at > at and view.master == named and not view.down for view in self.views.values())
         return named if agree else None
+
+    def better_than(self, node: Address, now: float) -> Address | None:
+        """Return a node to leave ``node`` for while that one does not answer, or None.
+
+        Another node's own word is not enough: a Sentinel has to agree that ``node`` is not the master any more, or that
+        it is down. Otherwise a slow answer would send the link to an old master that still calls itself one.
+        """
+        best = next(iter(self.candidates(now)), None)
+        if best in (None, node):
+            return None
+        backed = not self.views or any(view.down or view.master != node for view in self.views.values())
+        return best if backed else None
 
     def to_probe(self) -> set[Address]:
         """Return the nodes to ask for their role during an outage."""

@@ -20,6 +20,11 @@ _ROLE = frozenset({"READONLY", "MASTERDOWN", "MOVED"})
 _MOMENT = frozenset({"LOADING", "BUSY", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN"})
 
 
+def without_payload(text: str) -> str:
+    """Return an error as it may be logged and shown: an unknown command's is followed by what the client sent."""
+    return text.partition(", with args beginning")[0]
+
+
 def blame(text: str) -> Blame:
     """Classify an error by its code, or, for EXECABORT, by the code named in its text (Redis 7.0 ``multi.c``)."""
     code, _, rest = text.partition(" ")

@@ -11,53 +11,11 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from .metrics import LinkCollector
 from .url import Address
 
 Status = Callable[[], dict[str, Any]]
-
-_COUNTERS = {
-    "accepted": "Writes accepted from clients.",
-    "acknowledged": "Writes applied and answered.",
-    "replayed": "Writes sent again because a master lacked them.",
-    "refused": "Writes that Redis refused for good.",
-    "fenced": "Transactions that a fence aborted.",
-    "lost_replies": "Writes applied whose answer was lost.",
-    "told_early": "Writes answered from the journal before they were applied.",
-    "late_errors": "Writes answered from the journal and then applied with an error.",
-    "handshakes": "Handshakes with a master.",
-    "master_changes": "Changes from one master to another.",
-}
-
-
-class _Collector:
-    """Turns the link's state into metrics at the time of a scrape, so that the hot path counts nothing twice."""
-
-    def __init__(self, status: Status) -> None:
-        self._status = status
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield the metrics."""
-        status = self._status()
-        for name, text in _COUNTERS.items():
-            yield CounterMetricFamily(f"redis_link_{name}", text, value=status[name])
-        journal = status["journal"]
-        gauges = {
-            "up": ("Whether writes are applied right now.", status["state"] == "ready"),
-            "healthy": ("0 once the link has stopped and needs an operator.", status["healthy"]),
-            "held_entries": ("Accepted writes not known to be applied.", status["unfinished"]),
-            "clients": ("Connected clients.", status["clients"]),
-            "journal_bytes": ("Bytes of the journal.", journal["bytes"]),
-            "journal_limit_bytes": ("Bound of the journal in bytes.", journal["max_bytes"]),
-            "journal_entries": ("Entries in the journal.", journal["entries"]),
-        }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"redis_link_{name}", text, value=float(value))
-        lag = GaugeMetricFamily("redis_link_node_lag_entries", "Entries that a node lacks.", labels=["node"])
-        for node, seq in status["markers"].items():
-            lag.add_metric([node], status["applied_seq"] - seq)
-        yield lag
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -74,10 +32,10 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing: a health check every second is no news."""
 
 
-def serve_http(address: Address, status: Status) -> None:
+def serve_http(address: Address, status: Status, collector: LinkCollector) -> None:
     """Serve ``/healthz``, ``/status`` and ``/metrics`` in a thread. Raises ``OSError`` if the port is taken."""
     registry = CollectorRegistry()
-    registry.register(_Collector(status))
+    registry.register(collector)
     metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(registry)
 
     def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:

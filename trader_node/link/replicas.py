@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from . import access
+from .events import event
 from .sentinels import close, connect, refusal_of
 from .url import Address, RedisTarget
 
@@ -76,7 +77,12 @@ class ReplicaMarkers:
         except (RedisError, OSError, ValueError) as error:
             if node not in self.silent:
                 refusal = refusal_of(error, access.USERNAME, access.PASSWORD)
-                logger.warning("node %s:%d does not tell how far it is: %s", *node, refusal or error)
+                logger.warning(
+                    "node %s:%d does not tell how far it is: %s",
+                    *node,
+                    refusal or error,
+                    extra=event("node_silent", node=f"{node[0]}:{node[1]}"),
+                )
             self.silent.add(node)
             return
         self.silent.discard(node)

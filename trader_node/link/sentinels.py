@@ -16,6 +16,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from . import access, tls
 from .discovery import Discovery, SentinelView
+from .events import event
+from .force import quorum_reachable
 from .secured import over_tls
 from .url import Address, RedisTarget
 
@@ -76,6 +78,23 @@ class SentinelWatch:
         address, reason = next(iter(self._refusals.items()))
         return f"sentinel {address[0]}:{address[1]}: {reason}"
 
+    async def quorum(self, sentinel: Address) -> bool:
+        """Ask a Sentinel whether it could reach a quorum and a majority for a failover."""
+        return quorum_reachable(await self._once(sentinel, "SENTINEL", "CKQUORUM", self._target.master_name))
+
+    async def failover(self, sentinel: Address) -> str:
+        """Order a failover at a Sentinel; return its answer or the error."""
+        return str(await self._once(sentinel, "SENTINEL", "FAILOVER", self._target.master_name))
+
+    async def _once(self, sentinel: Address, *arguments: str) -> object:
+        connection = connect(sentinel, _TIMEOUT, self._target, sentinel=True)
+        try:
+            return await _command(connection, *arguments)
+        except (RedisError, OSError) as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            await close(connection)
+
     def check_master_name(self) -> None:
         """Raise ``UnknownMasterError`` if a majority of the Sentinels does not know the master's name."""
         if len(self._unknown) * 2 > len(self._target.hosts):
@@ -103,7 +122,12 @@ class SentinelWatch:
                     self._refusals.pop(address, None)
                 if time.monotonic() - complained_at > _COMPLAIN_INTERVAL:
                     complained_at = time.monotonic()
-                    logger.warning("sentinel %s:%d does not answer: %s", *address, refusal or error)
+                    logger.warning(
+                        "sentinel %s:%d does not answer: %s",
+                        *address,
+                        refusal or error,
+                        extra=event("sentinel_silent", sentinel=f"{address[0]}:{address[1]}"),
+                    )
                 await asyncio.sleep(_CALM_INTERVAL if refusal else _OUTAGE_INTERVAL * 2)
             finally:
                 await close(connection)
@@ -123,13 +147,16 @@ class SentinelWatch:
         self._unknown.discard(address)
         self.reachable.add(address)
         before = self._discovery.named()
+        flags = set(master["flags"].split(","))
         self._discovery.sentinel_said(
             address,
             SentinelView(
                 master=(master["ip"], int(master["port"])),
                 config_epoch=int(master["config-epoch"]),
                 at=time.monotonic(),
-                down="s_down" in master["flags"].split(","),
+                down="s_down" in flags,
+                lost=bool(flags & {"disconnected", "s_down", "o_down"}),
+                failing_over="failover_in_progress" in flags,
             ),
         )
         listed = [_pairs(replica) for replica in replicas]
@@ -157,7 +184,9 @@ class SentinelWatch:
                 async for message in pubsub.listen():
                     if message["type"] == "message" and message["data"].split()[:1] == [self._target.master_name]:
                         # The announcement has no epoch: take it as a reason to ask right now.
-                        logger.info("sentinel %s:%d announces %s", *address, message["data"])
+                        logger.info(
+                            "sentinel %s:%d announces %s", *address, message["data"], extra=event("switch_master")
+                        )
                         self._wake.set()
             except (RedisError, OSError):
                 await asyncio.sleep(_CALM_INTERVAL)

@@ -28,10 +28,11 @@ from typing import Protocol
 from . import wire
 from .decisions import Cause, Decision, Halt, Ready, Reconnect
 from .entries import Entry, Form, Write
-from .errors import Blame, blame
+from .errors import Blame, blame, without_payload
 from .group import EXEC, MULTI, CommandRefusal, Group, build_group
 from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse_identity, question, says_master
 from .journal import Journal
+from .latency import Latency
 from .marker import History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
 from .policy import OnGap, go_on
 from .state import LinkState
@@ -137,6 +138,7 @@ class Sequencer:
         self.journal = journal
         self.state = state
         self.counters = Counters()
+        self.latency = Latency()
         self.phase = Phase.OFFLINE
         self.halt_reason = ""
         self.halt_cause: Cause | None = None
@@ -512,6 +514,9 @@ class Sequencer:
         self._applied = group.last
         self._next_seq = group.last + 1
         self._log.append_applied(group.last)
+        oldest = group.entries[0]
+        if not oldest.acknowledged:
+            self.latency.observe(now - oldest.accepted_at, len(group.entries))
         for entry, replies in group.replies(results):
             if entry.acknowledged:
                 self._applied_again(entry, replies)
@@ -527,7 +532,7 @@ class Sequencer:
         for reply in replies:
             if wire.is_error(reply):
                 self.counters.late_errors += 1
-                self.last_refusal = wire.error_text(reply)
+                self.last_refusal = without_payload(wire.error_text(reply))
 
     def _note_acknowledged(self, entry: Entry) -> None:
         self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
@@ -559,7 +564,7 @@ class Sequencer:
         if self.refused_since is None:
             self.refused_since = now
         refusals = group.refusals or [CommandRefusal(None, None, text)]
-        self.last_refusal = refusals[0].error
+        self.last_refusal = without_payload(refusals[0].error)
         blames = {blame(refusal.error) for refusal in refusals}
         if Blame.ROLE in blames:
             return self._not_applied(Reconnect(self.last_refusal, rediscover=True, delay=self._limits.retry_delay))
@@ -576,7 +581,8 @@ class Sequencer:
             hopeless = entry.told_early and error.startswith("ERR ")
             if entry.acknowledged and not hopeless:
                 return self._halt(
-                    f"Redis refuses to replay entry {entry.seq}, which a client was told is done: {error}: undo the "
+                    f"Redis refuses to replay entry {entry.seq}, which a client was told is done: "
+                    f"{without_payload(error)}: undo the "
                     "change on the server that forbids it, then restart the link",
                     Cause.REPLAY_REFUSED,
                 )
@@ -585,6 +591,8 @@ class Sequencer:
         for refusal in [*(other for other in refusals if other not in singly), *reversed(singly)]:
             if refusal.entry is not None and not refusal.entry.void:
                 self._refuse(refusal.entry, refusal)
+        # The master takes writes; only these it never will.
+        self.refused_since = None
         return None
 
     def _refuse(self, entry: Entry, refusal: CommandRefusal) -> None:

@@ -13,9 +13,12 @@ from . import tls
 from .config import LinkConfig
 from .decisions import Decision, Halt, Ready, Reconnect
 from .discovery import Discovery
+from .events import event
+from .force import ForceDecision
+from .hold import Hold
 from .reads import Reader
 from .sentinels import SentinelWatch
-from .sequencer import Sequencer
+from .sequencer import Phase, Sequencer
 from .url import Address
 
 logger = logging.getLogger("link.upstream")
@@ -24,6 +27,10 @@ _COMPLAIN_INTERVAL = 5.0
 #: Seconds without any progress on the read connection before it is made again; a big answer may take long.
 _READ_TIMEOUT_FACTOR = 5.0
 _TICK = 0.05
+#: Seconds between attempts to connect to a node that refuses.
+_RETRY = 0.04
+#: A master that has not answered for so many seconds is suspected: the other nodes are asked for their role.
+_SUSPICIOUS = 0.25
 #: Seconds between attempts that only an operator can make succeed.
 _OPERATOR_DELAY = 1.0
 #: Sentinels announce a promotion within about a second; a node that they do not name after this is not the master.
@@ -114,7 +121,20 @@ class Upstream:
         self.trouble = ""
         self.current: Address | None = None
         self.failovers = 0
+        self.forced_failovers = 0
+        self._hold = Hold(time.monotonic())
+        self._force = ForceDecision(len(config.target.hosts))
+        self._forcing: asyncio.Task[None] | None = None
         self._last_master: Address | None = None
+
+    @property
+    def holds(self) -> int:
+        """How often writes could not be applied, the start included."""
+        return self._hold.count
+
+    def hold_seconds(self, now: float) -> float:
+        """Return for how long, in all, writes could not be applied."""
+        return self._hold.seconds(now)
 
     def pump(self) -> None:
         """Send what is due once the current callbacks are done: what arrives together travels together."""
@@ -145,15 +165,30 @@ class Upstream:
                 continue
             decision = await self._serve(node)
             self._sequencer.disconnected()
+            now = time.monotonic()
             if self.current == node:
-                logger.warning("lost master %s:%d: %s", *node, decision)
+                logger.warning(
+                    "lost master %s:%d: %s", *node, decision.reason, extra=event("lost_master", node=_shown(node))
+                )
             self.current = None
+            self._note_hold(now)
             if isinstance(decision, Halt):
-                logger.critical("halted: %s", decision.reason)
+                logger.critical(
+                    "halted: %s",
+                    decision.reason,
+                    extra=event(
+                        "halted", cause=decision.cause.value, node=_shown(node), held=self._sequencer.unfinished
+                    ),
+                )
                 return
-            self._discovery.connection_failed(node, time.monotonic())
+            reconnect = decision
+            self._discovery.connection_failed(node, now)
             self._watch.outage()
-            reconnect = cast(Reconnect, decision)
+            if reconnect.refused:
+                self._force.refused(node, now)
+                self._force_failover(node, now)
+            else:
+                self._force.answered()
             self.trouble = f"{node[0]}:{node[1]}: {reconnect.reason}" if reconnect.operator else ""
             self._complain(node, reconnect)
             await self._wait_for_news(max(reconnect.delay, 0.01))
@@ -176,16 +211,51 @@ class Upstream:
                 self._sequencer.unfinished,
                 *node,
                 decision.reason,
+                extra=event("holding", held=self._sequencer.unfinished, node=_shown(node)),
             )
+
+    def _note_hold(self, now: float) -> None:
+        works = self._sequencer.caught_up and self._sequencer.refused_since is None
+        began = self._hold.since is None and not works
+        lasted = self._hold.note(works, now)
+        if began:
+            logger.warning("writes are held", extra=event("hold_began", held=self._sequencer.unfinished))
+        if lasted is not None:
+            logger.info("writes are applied again after %.2f s", lasted, extra=event("hold_ended", seconds=lasted))
+
+    def _force_failover(self, node: Address, now: float) -> None:
+        """Give the order, if the user wants that, when all guards but the quorum's are passed."""
+        discovery = self._discovery
+        if not self._config.force_failover or (self._forcing is not None and not self._forcing.done()):
+            return
+        if self._force.due(discovery.named(), discovery.views.values(), now):
+            self._forcing = asyncio.create_task(self._order_failover(node), name="force failover")
+
+    async def _order_failover(self, node: Address) -> None:
+        for sentinel, view in list(self._discovery.views.items()):
+            if not view.lost or not await self._watch.quorum(sentinel):
+                continue
+            self._force.ordered(time.monotonic())
+            answer = await self._watch.failover(sentinel)
+            if answer == "OK":
+                self.forced_failovers += 1
+            logger.warning(
+                "asked sentinel %s:%d for a failover: %s",
+                *sentinel,
+                answer,
+                extra=event("forced_failover", sentinel=_shown(sentinel), node=_shown(node), answer=answer),
+            )
+            return
 
     # --- one connection ------------------------------------------------------------------------------------------
 
-    async def _serve(self, node: Address) -> Decision:
+    async def _serve(self, node: Address) -> Reconnect | Halt:
         self._connected_at = time.monotonic()
         self._epoch = self._discovery.epoch
         connection = _Connection(self._received, encrypted=self._config.target.tls)
         failure = await self._connect(connection, node)
         if failure is not None:
+            connection.abort()
             return failure
         self._node = node
         self._write = connection
@@ -194,7 +264,7 @@ class Upstream:
             while not connection.ended.done():
                 await asyncio.wait([connection.ended], timeout=_TICK)
                 self._tend(connection, node)
-            return connection.ended.result()
+            return cast(Reconnect | Halt, connection.ended.result())
         finally:
             self._write = None
             connection.abort()
@@ -213,7 +283,9 @@ class Upstream:
                 seconds = max(seconds, self._config.response_timeout)
                 name = target.tls_settings.name(node[0])
                 secured = {"ssl": tls.context(target.tls_settings), "server_hostname": name}
-            await asyncio.wait_for(loop.create_connection(lambda: connection, node[0], node[1], **secured), seconds)
+            attempt = asyncio.create_task(loop.create_connection(lambda: connection, node[0], node[1], **secured))
+            if not await self._finished(attempt, node, seconds):
+                return Reconnect("another node is the master", rediscover=True)
         except TimeoutError:
             missing = (
                 "TLS handshake (if its port speaks plain text, use sentinel:// or redis://)"
@@ -225,8 +297,30 @@ class Upstream:
             if problem := tls.problem(error):
                 return Reconnect(problem, delay=_OPERATOR_DELAY, operator=True)
             reason = error.strerror if isinstance(error, OSError) else ""
-            return Reconnect(f"no connection: {reason or error}", delay=_TICK)
+            return Reconnect(f"no connection: {reason or error}", delay=_RETRY, refused=True)
         return None
+
+    async def _finished(self, attempt: asyncio.Task[Any], node: Address, seconds: float) -> bool:
+        """Await an attempt to connect; give it up, and return False, if another node turns out to be the master.
+
+        A host that is gone answers nothing at all: without this the link would sit out the whole time for connecting
+        while a promoted replica takes writes. Raises what the attempt raises, and ``TimeoutError``.
+        """
+        deadline = time.monotonic() + seconds
+        try:
+            while not attempt.done():
+                await asyncio.wait([attempt], timeout=min(_TICK, max(deadline - time.monotonic(), 0.001)))
+                now = time.monotonic()
+                if not attempt.done() and now >= deadline:
+                    raise TimeoutError
+                if not attempt.done() and self._discovery.better_than(node, now) is not None:
+                    return False
+            attempt.result()
+            return True
+        finally:
+            if not attempt.done():
+                attempt.cancel()
+                await asyncio.gather(attempt, return_exceptions=True)
 
     def _received(self, data: bytes) -> Decision | None:
         assert self._write is not None
@@ -248,17 +342,42 @@ class Upstream:
         self.current = node
         if self._last_master not in (None, node):
             self.failovers += 1
+            logger.warning(
+                "the master is now %s:%d",
+                *node,
+                extra=event("failover", node=_shown(node), was=_shown(self._last_master), changes=self.failovers),
+            )
         self._last_master = node
         self._discovery.connection_works()
+        self._force.answered()
         self.trouble = ""
         if ready.warning:
-            logger.error("master %s:%d: %s", *node, ready.warning)
-        logger.info("master %s:%d holds entries up to %d, replaying %d", *node, ready.marker, ready.replay)
+            logger.error("master %s:%d: %s", *node, ready.warning, extra=event("marker_warning", node=_shown(node)))
+        logger.info(
+            "master %s:%d holds entries up to %d, replaying %d",
+            *node,
+            ready.marker,
+            ready.replay,
+            extra=event(
+                "connected",
+                node=_shown(node),
+                marker=ready.marker,
+                replay=ready.replay,
+                held=self._sequencer.unfinished,
+                changes=self.failovers,
+                epoch=self._discovery.epoch,
+            ),
+        )
 
     def _tend(self, connection: _Connection, node: Address) -> None:
         """Notice a silent master, an idle one that died, and a newer word of the Sentinels."""
         now = time.monotonic()
+        self._note_hold(now)
         since = self._sequencer.waiting_since()
+        silent = 0.0 if since is None else now - max(since, connection.heard_at)
+        if self._suspected(node, silent, now):
+            connection.end(Reconnect("it does not answer, and another node is the master", rediscover=True))
+            return
         if since is not None and now - max(since, connection.heard_at) > self._config.response_timeout:
             connection.end(Reconnect(f"no answer within {self._config.response_timeout} s"))
             return
@@ -277,6 +396,21 @@ class Upstream:
         if refused_since is not None and now - refused_since > self._config.response_timeout:
             self._complain(node, Reconnect(f"it refuses writes: {self._sequencer.last_refusal}"))
         self._pump()
+
+    def _suspected(self, node: Address, silent: float, now: float) -> bool:
+        """Look for another master as soon as this one is slow to answer; tell whether there is one.
+
+        A frozen master goes on accepting connections and says nothing, so waiting for its answer alone would find the
+        promoted replica only after the bound for an answer, and after one more on the next connection to it.
+        """
+        if silent > _SUSPICIOUS:
+            if self._discovery.outage_since is None:
+                self._discovery.connection_failed(node, now)
+            self._watch.outage()
+            return self._discovery.better_than(node, now) is not None
+        if self._sequencer.phase is Phase.READY and self._discovery.failed == node:
+            self._discovery.connection_works()
+        return False
 
     # --- reads ---------------------------------------------------------------------------------------------------
 
@@ -314,3 +448,7 @@ class Upstream:
         if decision is None:
             self._send_reads(now)
         return decision
+
+
+def _shown(address: Address | None) -> str:
+    return f"{address[0]}:{address[1]}" if address else ""
