@@ -1,0 +1,1 @@
+"""What the link costs and what it saves: direct, HAProxy and the link measured side by side in one run."""
