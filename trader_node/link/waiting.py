@@ -1,0 +1,229 @@
+"""Clients that wait for data: blocking commands that write.
+
+A client that waits has asked once (``blocking`` tells why that does not block) and got nothing. It asks again
+
+- behind every write of this link that names one of its keys, in the same sequence: so it is as quick as in Redis;
+- when a look from time to time shows that somebody else has put something there.
+
+Clients that wait for the same key are served in the order in which they came: only the first of them asks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import wire
+from .blocking import Blocking
+from .entries import ReplySink, Write
+from .reads import Read
+
+_NOTHING = (wire.NIL_ARRAY, b"$-1\r\n")
+#: Database, type, key, consumer group.
+_Spot = tuple[int, bytes, bytes, bytes]
+
+
+@dataclass(eq=False)
+class Waiter:
+    """A client that waits."""
+
+    db: int
+    blocking: Blocking
+    sink: ReplySink
+    #: Its command is under way.
+    asking: bool = False
+    #: Something was written behind the command under way.
+    stale: bool = False
+    #: It waits no longer: its time is up, or it is gone.
+    over: bool = False
+    #: A look at its keys is under way.
+    looking: bool = False
+    cancel_timer: Callable[[], None] | None = None
+
+    @property
+    def spots(self) -> list[_Spot]:
+        """What it waits for."""
+        return [(self.db, self.blocking.kind, key, self.blocking.group) for key in self.blocking.keys]
+
+
+class WaitingRoom:
+    """Everybody who waits.
+
+    ``accept`` takes an entry without telling the waiting room of it; ``ask`` takes a read; ``call_later`` calls a
+    function after some seconds and returns what cancels it.
+    """
+
+    def __init__(
+        self,
+        accept: Callable[[Write], None],
+        ask: Callable[[Read], None],
+        call_later: Callable[[float, Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self._accept = accept
+        self._ask = ask
+        self._call_later = call_later
+        self._spots: dict[_Spot, deque[Waiter]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._spots)
+
+    def wait(self, db: int, blocking: Blocking, sink: ReplySink) -> Waiter:
+        """Take a client; ``sink`` gets the reply, the nil array if its time is up."""
+        waiter = Waiter(db, blocking, sink)
+        for spot in waiter.spots:
+            line = self._spots.setdefault(spot, deque())
+            if waiter not in line:
+                line.append(waiter)
+        if blocking.timeout is None:
+            # For Redis to refuse, whoever else waits.
+            self._submit(waiter, blocking.keys)
+            return waiter
+        if blocking.timeout:
+            waiter.cancel_timer = self._call_later(blocking.timeout, lambda: self._expired(waiter))
+        self._try(waiter)
+        return waiter
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Forget a client that is gone."""
+        waiter.over = True
+        if not waiter.asking:
+            self._leave(waiter)
+
+    def wrote(self, payload: bytes) -> None:
+        """Take note of an entry that was accepted."""
+        for spot in [spot for spot in self._spots if spot[2] in payload]:
+            self._wake(spot)
+
+    def look(self) -> None:
+        """See whether somebody else has written what the first in each line waits for."""
+        for spot, line in list(self._spots.items()):
+            waiter = line[0]
+            if not waiter.asking and not waiter.looking:
+                waiter.looking = True
+                _Look(waiter, spot, self._ask, self._saw).start()
+
+    def _saw(self, waiter: Waiter, spot: _Spot, something: bool) -> None:
+        waiter.looking = False
+        if something and waiter in self._spots.get(spot, ()):
+            self._wake(spot)
+
+    def _wake(self, spot: _Spot) -> None:
+        line = self._spots.get(spot)
+        if line:
+            if line[0].asking:
+                line[0].stale = True
+            else:
+                self._try(line[0])
+
+    def _try(self, waiter: Waiter) -> None:
+        first = [spot[2] for spot in waiter.spots if self._spots[spot][0] is waiter]
+        if first:
+            self._submit(waiter, first)
+
+    def _submit(self, waiter: Waiter, keys: Any) -> None:
+        waiter.asking, waiter.stale = True, False
+        payload = wire.encode_command(*waiter.blocking.narrowed(keys))
+        # Not to be answered from the journal: its client needs the data.
+        self._accept(
+            Write(
+                payload,
+                1,
+                db=waiter.db,
+                end_db=waiter.db,
+                sink=lambda reply: self._answered(waiter, reply),
+                writes_only=False,
+            )
+        )
+
+    def _answered(self, waiter: Waiter, reply: bytes) -> None:
+        waiter.asking = False
+        if reply in _NOTHING:
+            if waiter.over:
+                self._finish(waiter, wire.NIL_ARRAY)
+            elif waiter.stale:
+                self._try(waiter)
+            return
+        self._finish(waiter, reply)
+        destination = waiter.blocking.destination
+        if destination is not None:
+            self._wake((waiter.db, b"list", destination, b""))
+
+    def _expired(self, waiter: Waiter) -> None:
+        waiter.over = True
+        if not waiter.asking:
+            self._finish(waiter, wire.NIL_ARRAY)
+
+    def _finish(self, waiter: Waiter, reply: bytes) -> None:
+        self._leave(waiter)
+        waiter.sink(reply)
+
+    def _leave(self, waiter: Waiter) -> None:
+        if waiter.cancel_timer is not None:
+            waiter.cancel_timer()
+        for spot in waiter.spots:
+            line = self._spots.get(spot)
+            if line is None or waiter not in line:
+                continue
+            was_first = line[0] is waiter
+            line.remove(waiter)
+            if not line:
+                del self._spots[spot]
+            elif was_first:
+                # There may be more where its data came from.
+                self._wake(spot)
+
+
+class _Look:
+    """Reads that tell whether there is anything for a waiter."""
+
+    def __init__(
+        self,
+        waiter: Waiter,
+        spot: _Spot,
+        ask: Callable[[Read], None],
+        report: Callable[[Waiter, _Spot, bool], None],
+    ) -> None:
+        self._waiter = waiter
+        self._spot = spot
+        self._ask = ask
+        self._report = report
+
+    def start(self) -> None:
+        """Ask for the type of the key, or how far its consumer group has come."""
+        if self._spot[1] == b"stream":
+            self._send(self._groups, b"XINFO", b"GROUPS", self._spot[2])
+        else:
+            self._send(self._type, b"TYPE", self._spot[2])
+
+    def _send(self, sink: ReplySink, *arguments: bytes) -> None:
+        self._ask(Read(self._waiter.db, wire.encode_command(*arguments), sink))
+
+    def _say(self, something: bool) -> None:
+        self._report(self._waiter, self._spot, something)
+
+    def _type(self, reply: bytes) -> None:
+        self._say(reply == b"+" + self._spot[1] + wire.CRLF)
+
+    def _groups(self, reply: bytes) -> None:
+        delivered = None if wire.is_error(reply) else _last_delivered(reply, self._spot[3])
+        if delivered is None:
+            # Without key or group Redis answers at once that there is none.
+            self._say(True)
+        else:
+            self._send(self._range, b"XRANGE", self._spot[2], b"(" + delivered, b"+", b"COUNT", b"1")
+
+    def _range(self, reply: bytes) -> None:
+        self._say(reply != wire.EMPTY_ARRAY)
+
+
+def _last_delivered(reply: bytes, group: bytes) -> bytes | None:
+    groups: Any = wire.decode(reply)
+    for flat in groups:
+        fields = dict(zip(flat[::2], flat[1::2], strict=False))
+        if fields.get(b"name") == group:
+            delivered: bytes = fields[b"last-delivered-id"]
+            return delivered
+    return None
