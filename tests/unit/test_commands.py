@@ -41,12 +41,31 @@ def pinned(text: str) -> str:
         ("SORT k STORE x", Kind.WRITE),
         ("GETEX k", Kind.WRITE),
         ("XREADGROUP GROUP BLOCK c STREAMS s >", Kind.WRITE),
-        ("XREADGROUP GROUP g c COUNT 1 BLOCK 5 STREAMS s >", Kind.REFUSED),
+        ("XREADGROUP GROUP g c COUNT 1 BLOCK 5 STREAMS s >", Kind.BLOCKING_WRITE),
+        ("XREADGROUP GROUP g c COUNT 1 BLOCK 5 STREAMS s 0", Kind.WRITE),
+        ("XREADGROUP GROUP g c NOACK BLOCK 5 STREAMS s t > 0", Kind.WRITE),
         ("GET k", Kind.READ),
         ("sCaN 0", Kind.READ),
         ("PUBLISH c m", Kind.READ),
         ("XREAD STREAMS s 0", Kind.READ),
-        ("XREAD block 0 STREAMS s 0", Kind.REFUSED),
+        ("XREAD block 0 STREAMS s 0", Kind.BLOCKING_READ),
+        ("XREAD BLOCK x STREAMS s 0", Kind.READ),
+        ("XREAD COUNT 1 STREAMS BLOCK 0", Kind.READ),
+        ("BLPOP k 0", Kind.BLOCKING_WRITE),
+        ("BLPOP k x", Kind.BLOCKING_WRITE),
+        ("BLMOVE a b LEFT", Kind.WRITE),
+        ("BZMPOP 0 1 k MIN", Kind.BLOCKING_WRITE),
+        ("BZMPOP 0 9 k MIN", Kind.WRITE),
+        ("SORT k", Kind.READ),
+        ("SORT k BY w_* ALPHA", Kind.READ),
+        ("SORT k BY w_* STORE x", Kind.WRITE),
+        ("GEORADIUS k 0 0 1 km", Kind.READ),
+        ("GEORADIUS k 0 0 1 km STOREDIST x", Kind.WRITE),
+        ("SUBSCRIBE c", Kind.LOCAL),
+        ("SCRIPT LOAD x", Kind.READ),
+        ("SCRIPT EXISTS x", Kind.LOCAL),
+        ("FUNCTION LIST", Kind.READ),
+        ("EVAL_RO x 0", Kind.READ),
         ("CONFIG GET maxmemory", Kind.READ),
         ("CONFIG SET maxmemory 1", Kind.REFUSED),
         ("CONFIG", Kind.REFUSED),
@@ -62,11 +81,12 @@ def test_kind(text: str, kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("text", "because"),
     [
-        ("BLPOP k 0", "blocks"),
-        ("SUBSCRIBE c", "subscri"),
-        ("SPOP k", "random"),
-        ("XCLAIM s g c 0 1-1", "time it runs"),
-        ("EVAL return 0", "script"),
+        ("SORT k BY w_* ALPHA STORE x", "compare equal"),
+        ("EVAL return 0", "LINK_SCRIPTS"),
+        ("FCALL f 0", "LINK_SCRIPTS"),
+        ("FUNCTION LOAD x", "LINK_SCRIPTS"),
+        ("FUNCTION KILL", "one node is running"),
+        ("SCRIPT", "one node is running"),
         ("WATCH k", "share one connection"),
         ("WAIT 1 0", "one connection"),
         ("SHUTDOWN", "administers a node"),
@@ -171,11 +191,12 @@ def test_numbers_of_thousands_of_digits_are_left_to_redis() -> None:
         "NOMKSTREAM",
         "MAXLEN 5",
         "MAXLEN = 5",
-        "maxlen ~ 5",
-        "MAXLEN ~ 5 LIMIT 10",
         "MINID 5-1",
-        "MINID ~ 5-1 LIMIT 3",
-        "NOMKSTREAM MAXLEN ~ 5 LIMIT 10",
+        "NOMKSTREAM MAXLEN = 5",
+        # Wrong, and for Redis to say so.
+        "MAXLEN ~ 5 LIMIT x",
+        "MAXLEN ~ 5 LIMIT -1",
+        "MAXLEN 5 LIMIT 10",
     ],
 )
 def test_xadd_gets_its_id(options: str) -> None:
@@ -184,7 +205,25 @@ def test_xadd_gets_its_id(options: str) -> None:
     assert pinned(f"{head} * * value") == f"{head} {NOW}-0 * value"
 
 
-@pytest.mark.parametrize("text", ["XADD s 5-1 f v", "XADD s 5-* f *", "XADD s", "XADD s MAXLEN", "XADD s MAXLEN ~ 5"])
+@pytest.mark.parametrize("command", ["XADD s {} 7-1 f v", "XTRIM s {}"])
+@pytest.mark.parametrize(
+    ("asked", "exact"),
+    [
+        ("maxlen ~ 5", "maxlen = 5"),
+        ("MAXLEN ~ 5 LIMIT 10", "MAXLEN = 5"),
+        ("MINID ~ 5-1 limit 0", "MINID = 5-1"),
+        ("MINID 5", "MINID 5"),
+        ("MAXLEN ~", "MAXLEN ~"),
+        ("MAXLEN", "MAXLEN"),
+    ],
+)
+def test_approximate_trimming_becomes_exact(command: str, asked: str, exact: str) -> None:
+    if asked.split()[-1] in ("~", "MAXLEN"):
+        command = command.removesuffix(" 7-1 f v")
+    assert pinned(command.format(asked)) == command.format(exact)
+
+
+@pytest.mark.parametrize("text", ["XADD s 5-1 f v", "XADD s 5-* f *", "XADD s", "XADD s MAXLEN", "XADD s MAXLEN 5"])
 def test_xadd_with_an_id_or_without_any_stays_verbatim(text: str) -> None:
     assert pinned(text) == text
 
@@ -252,16 +291,19 @@ def test_what_the_server_says_writes_is_never_a_read(redis: Redis) -> None:
     wrong = {
         name
         for name, flags in _flags(redis).items()
-        if "write" in flags and verdict(f"{name} a b c").kind not in (Kind.WRITE, Kind.REFUSED)
+        if "write" in flags and verdict(f"{name} a b c").kind not in (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.REFUSED)
     }
-    assert wrong == set()
+    # Without STORE they write nothing.
+    assert wrong == {"sort", "georadius", "georadiusbymember"}
 
 
-def test_what_the_server_says_blocks_is_refused(redis: Redis) -> None:
+def test_what_the_server_says_blocks_is_waited_for_by_the_link(redis: Redis) -> None:
     # XREAD and XREADGROUP block only with an option.
+    waits = Kind.BLOCKING_WRITE
     blocking = {name for name, flags in _flags(redis).items() if "blocking" in flags} - {"xread", "xreadgroup"}
     assert blocking >= {"blpop", "bzmpop", "brpoplpush"}
-    assert {name for name in blocking if verdict(f"{name} a b").kind is not Kind.REFUSED} == set()
+    assert {name for name in blocking - {"brpoplpush"} if verdict(f"{name} 1 1 b LEFT 1").kind is not waits} == set()
+    assert verdict("BRPOPLPUSH a b 1").kind is waits
 
 
 def test_every_command_of_the_server_is_known(redis: Redis) -> None:

@@ -129,7 +129,7 @@ def test_publish_is_not_repeated_and_its_client_is_told(reader: Reader, client: 
     reader.disconnected()
     ((name, reply),) = client.told
     assert name == "publish"
-    assert b"may have been published" in reply
+    assert b"may have been applied" in reply
     connected(reader)
     assert reader.next_requests(0.0) == b"bunsent"
 

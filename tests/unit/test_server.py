@@ -27,6 +27,9 @@ class Transport:
     def close(self) -> None:
         self.closing = True
 
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 50_000) if name == "peername" else None
+
     def is_closing(self) -> bool:
         return self.closing
 

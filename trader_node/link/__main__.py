@@ -14,6 +14,7 @@ import uvloop
 
 from . import tls
 from .access import URL, AccessError, read_login, read_target
+from .allowance import Allowance, AllowanceError, parse_at_most_once
 from .app import Link, UnknownMasterError
 from .config import LinkConfig
 from .events import EventFormatter, LogFormat
@@ -21,6 +22,7 @@ from .journal import JournalError
 from .journal_file import Fsync
 from .login import Login
 from .policy import OnGap
+from .scripts import ScriptMode
 from .url import Address
 
 #: Exit status for a mistake in the settings.
@@ -124,6 +126,21 @@ def _run(
             "make no use of replies; negative: answer only what is applied",
         ),
     ] = -1.0,
+    scripts: Annotated[
+        ScriptMode,
+        typer.Option(
+            envvar="LINK_SCRIPTS",
+            help="EVAL, EVALSHA, FCALL and FUNCTION LOAD: refuse; deterministic, if all your scripts depend on nothing "
+            "but their arguments and the data; at-most-once: sent once, and not again after a failover",
+        ),
+    ] = ScriptMode.REFUSE,
+    at_most_once: Annotated[
+        str,
+        typer.Option(
+            envvar="LINK_AT_MOST_ONCE",
+            help="commands that write and are sent once, outside of the guarantee, with commas between them",
+        ),
+    ] = "",
     on_gap: Annotated[
         OnGap,
         typer.Option(
@@ -199,6 +216,7 @@ def _run(
             response_timeout=response_timeout,
             drain_timeout=drain_timeout,
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
+            allowance=Allowance(scripts, parse_at_most_once(at_most_once)),
             on_gap=on_gap,
             adopt=adopt,
             force_failover=force_failover,
@@ -206,7 +224,7 @@ def _run(
         )
         link = Link(config)
         uvloop.run(link.run())
-    except (_MistakeError, AccessError, JournalError, UnknownMasterError) as error:
+    except (_MistakeError, AllowanceError, AccessError, JournalError, UnknownMasterError) as error:
         sys.stderr.write(f"link: {error}\n")
         raise typer.Exit(_MISTAKE) from None
     except OSError as error:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ from .replicas import ReplicaMarkers
 from .sentinels import SentinelWatch, UnknownMasterError
 from .sequencer import Phase, Sequencer
 from .server import Client
+from .session import Session
+from .side import SideConnection
 from .state import LinkState
 from .upstream import Upstream
+from .waiting import WaitingRoom
 
 logger = logging.getLogger("link")
 
@@ -37,6 +41,8 @@ _HELD_INTERVAL = 0.05
 _HEALTH_INTERVAL = 1.0
 #: Seconds within which the event loop has to answer a question over HTTP.
 _STATUS_TIMEOUT = 2.0
+#: Seconds between two looks for what others have written to keys that clients wait for.
+_LOOK_INTERVAL = 0.05
 
 
 class Link:
@@ -48,6 +54,9 @@ class Link:
         self.marker_key = config.marker_key.encode()
         self.stream_ids = StreamIds()
         self.login = config.login
+        self.allowance = config.allowance
+        self.waiting = WaitingRoom(self._accept, self.submit_read, self.call_later)
+        self._auth = _auth(config)
         self._file: JournalFile | None = None
         journal, state = Journal(), LinkState(incarnation=1)
         if config.journal_dir is not None:
@@ -79,11 +88,10 @@ class Link:
                 "loses in a failover, die with this process; set LINK_JOURNAL_DIR (--journal-dir)",
                 extra=event("journal_in_memory"),
             )
-        auth = _auth(config)
         self.sequencer = Sequencer(
-            journal, state, config.marker_key, log=self._file, auth=auth, on_gap=config.on_gap, adopt=config.adopt
+            journal, state, config.marker_key, log=self._file, auth=self._auth, on_gap=config.on_gap, adopt=config.adopt
         )
-        self.reader = Reader(auth)
+        self.reader = Reader(self._auth)
         self.discovery = Discovery()
         self.watch = SentinelWatch(config.target, self.discovery)
         self.replicas = ReplicaMarkers(config.target, config.marker_key, state.journal_id)
@@ -134,6 +142,11 @@ class Link:
 
     def submit_write(self, write: Write) -> None:
         """Accept a write."""
+        self._accept(write)
+        if self.waiting:
+            self.waiting.wrote(write.payload)
+
+    def _accept(self, write: Write) -> None:
         self.sequencer.accept(write, time.monotonic())
         self.upstream.pump()
 
@@ -141,6 +154,18 @@ class Link:
         """Take a read."""
         self.reader.submit(read)
         self.upstream.pump()
+
+    def open_side(self, greet: Callable[[], bytes], take: Callable[[bytes], None]) -> SideConnection:
+        """Open a connection to the master for one client."""
+        return SideConnection(self.upstream.open_side, self._auth, greet, take)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function later; return what cancels it."""
+        return asyncio.get_running_loop().call_later(seconds, function).cancel
+
+    def sessions(self) -> Iterator[Session]:
+        """Iterate over the sessions of all clients."""
+        return (client.session for client in self._clients.values() if client.session is not None)
 
     def opened(self, client: Client) -> int:
         """Take a new client; return its id."""
@@ -229,6 +254,7 @@ class Link:
         tasks = [
             asyncio.create_task(self.upstream.run(), name="upstream"),
             asyncio.create_task(self._maintain(), name="maintain"),
+            asyncio.create_task(self._look_for_waiting(), name="look for waiting clients"),
         ]
         if self._config.health_file is not None:
             tasks.append(asyncio.create_task(self._tell_health(self._config.health_file), name="health file"))
@@ -295,6 +321,13 @@ class Link:
                 )
             self._progressed()
             await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
+
+    async def _look_for_waiting(self) -> None:
+        """See what others have written to keys that clients wait for."""
+        while True:
+            await asyncio.sleep(_LOOK_INTERVAL)
+            if self.waiting and self.sequencer.caught_up:
+                self.waiting.look()
 
     def _make_room(self, accepted_before: float) -> int:
         """Forget what only nodes that are down may lack, rather than stop for as long as they are."""

@@ -95,6 +95,14 @@ def parse_stream_read(arguments: Arguments) -> Blocking | None:
     return Blocking(arguments, b"stream", keys, index + 1, timeout, group=arguments[2] if grouped else b"")
 
 
+def parse_any(arguments: Arguments) -> Blocking:
+    """Take a command apart that is known to block."""
+    stream = arguments[0].upper() not in BLOCKING_WRITES
+    blocking = parse_stream_read(arguments) if stream else parse_blocking(arguments)
+    assert blocking is not None
+    return blocking
+
+
 def ids_of(blocking: Blocking) -> Arguments:
     """Return the ids that XREAD or XREADGROUP reads behind, one for each key."""
     return blocking.arguments[blocking.first_key + len(blocking.keys) :]

@@ -30,6 +30,8 @@ _TIES = (
     "ALPHA, or allow SORT in LINK_AT_MOST_ONCE"
 )
 _DEFAULT = Allowance()
+#: Until the journal takes what ``outcomes`` makes of their replies.
+_CHANCE = frozenset([b"SPOP", b"XCLAIM", b"XAUTOCLAIM"])
 
 
 def classify(arguments: Arguments, now_ms: int, stream_ids: StreamIds, allowance: Allowance = _DEFAULT) -> Verdict:
@@ -43,8 +45,10 @@ def classify(arguments: Arguments, now_ms: int, stream_ids: StreamIds, allowance
     if name in WRITES:
         return _write(name, arguments, now_ms, stream_ids)
     if name in READS:
-        if name == b"XREAD" and parse_stream_read(arguments) is not None:
-            return Verdict(Kind.BLOCKING_READ, arguments)
+        if name == b"XREAD":
+            blocking = parse_stream_read(arguments)
+            if blocking is not None and blocking.timeout is not None:
+                return Verdict(Kind.BLOCKING_READ, arguments)
         return Verdict(Kind.READ, arguments)
     if name in LOCAL:
         return Verdict(Kind.LOCAL, arguments)
@@ -64,6 +68,8 @@ def _write(name: bytes, arguments: Arguments, now_ms: int, stream_ids: StreamIds
         return refused(name, _TIES)
     if name == b"XREADGROUP" and _waits(arguments):
         return Verdict(Kind.BLOCKING_WRITE, arguments)
+    if name in _CHANCE:
+        return refused(name, "its effect is random or depends on the time it runs, so a replay would differ")
     pin = PINS.get(name)
     if pin is not None:
         arguments = pin(arguments, now_ms, stream_ids)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from .allowance import Allowance
 from .journal_file import Fsync
 from .login import Login
 from .policy import OnGap
@@ -47,6 +48,8 @@ class LinkConfig:
     databases: int = 16
     #: What to do with a data set that cannot be made exact.
     on_gap: OnGap = OnGap.STOP
+    #: What the user allows beyond the guarantee.
+    allowance: Allowance = field(default_factory=Allowance)
     #: A new journal takes over what another one has written without watching whether that one's link still runs.
     adopt: bool = False
     #: File that tells a container's health check how the link is; None for none.

@@ -5,8 +5,12 @@ Quoting follows ``sdssplitargs`` of Redis: double quotes with escapes, single qu
 
 from __future__ import annotations
 
+import string
+
 #: As in Redis: a line longer than this, in bytes, is no command.
 MOST_BYTES = 64 << 10
+#: What a line of words may begin with. Anything else is another protocol, such as TLS, and better refused at once.
+LINE_STARTS = frozenset(b"\r\n \t\"'" + string.ascii_letters.encode())
 
 _ESCAPES = {ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("b"): b"\b", ord("a"): b"\a"}
 _BLANKS = b" \t\r\n\v\f\0"
@@ -26,7 +30,7 @@ def split_line(line: bytes) -> tuple[bytes, ...]:
         If quotes are not balanced.
 
     """
-    words = []
+    words: list[bytes] = []
     position = 0
     while True:
         while position < len(line) and line[position] in _BLANKS:

@@ -116,6 +116,8 @@ def _exact_trimming(arguments: Arguments, index: int) -> tuple[Arguments, int]:
     """
     if arguments[index + 1 : index + 2] != (b"~",):
         return arguments, index + 2 + (arguments[index + 1 : index + 2] == (b"=",))
+    if len(arguments) == index + 2:
+        return arguments, index + 2  # for Redis to refuse
     limited = arguments[index + 3 : index + 4]
     end = index + 3
     if limited and limited[0].upper() == b"LIMIT":

@@ -63,8 +63,8 @@ class Subscriber:
         """How many channels, patterns and shard channels the client has subscribed to."""
         return tuple(map(len, self._wanted.values()))  # type: ignore[return-value]
 
-    def take(self, arguments: Arguments) -> None:
-        """Carry out a command of a client that subscribes."""
+    def take(self, arguments: Arguments) -> bool:
+        """Carry out a command of a client that subscribes, or return False if it has to wait."""
         name = arguments[0].upper()
         if name in _SUBSCRIBES:
             if len(arguments) == 1:
@@ -77,9 +77,13 @@ class Subscriber:
         elif name == b"PING":
             text = arguments[1] if len(arguments) > 1 else b""
             self._answer(wire.join_array([wire.encode_bulk(b"pong"), wire.encode_bulk(text)]))
+        elif not any(self._wanted.values()):
+            # It has ended all subscriptions, and is no subscriber any more once that is confirmed.
+            return False
         else:
             shown = name[:128].decode(errors="replace").lower()
             self._answer(wire.encode_error(f"ERR Can't execute '{shown}': {_ALLOWED}"))
+        return True
 
     def close(self) -> None:
         """End all subscriptions: the client is gone, or has reset its connection."""

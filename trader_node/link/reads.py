@@ -15,18 +15,20 @@ from .decisions import Decision, Reconnect
 from .entries import ReplySink
 from .errors import Blame, blame
 
-_LOST = wire.encode_error("UNKNOWN link: the answer was lost at a failover; the message may have been published")
+_LOST = wire.encode_error("UNKNOWN link: the answer was lost at a failover; the command may have been applied")
 
 
 @dataclass(slots=True, eq=False)
 class Read:
-    """A command that changes no data."""
+    """A command that changes no data, or one that is sent once and never again."""
 
     db: int
     payload: bytes
     sink: ReplySink | None
-    #: Asking twice does no harm; false for PUBLISH.
+    #: Asking twice does no harm; false for PUBLISH and for what is carried out at most once.
     repeatable: bool = True
+    #: The server has said that it did not carry it out, so that it may be sent again all the same.
+    refused: bool = False
     #: How many commands ``payload`` holds: as many replies, one after another.
     commands: int = 1
     #: The replies that have come so far.
@@ -87,7 +89,8 @@ class Reader:
         self._oldest_sent_at = None
         for read in reversed(unanswered):
             read.replies.clear()
-            if read.repeatable:
+            if read.repeatable or read.refused:
+                read.refused = False
                 self._queue.appendleft(read)
             else:
                 _answer(read, _LOST)
@@ -132,6 +135,8 @@ class Reader:
             text = wire.error_text(reply)
             if read is _Own.HANDSHAKE or blame(text) is not Blame.COMMAND:
                 # The read stays first in line and is asked again on the next connection.
+                if isinstance(read, Read):
+                    read.refused = True
                 return Reconnect(text, rediscover=blame(text) is Blame.ROLE, delay=0.05)
             if read is _Own.SELECT:
                 # Belongs to the clients that read there; asking again would hold up all the others for ever.

@@ -113,7 +113,7 @@ def _classify_administration(action: bytes, arguments: Arguments) -> Verdict:
         return Verdict(Kind.READ, arguments)
     if action == b"LOAD":
         return Verdict(Kind.REFUSED, reason="ERR wrong number of arguments for 'script|load' command")
-    return refused(b"SCRIPT " + action, _NODE)
+    return refused(b"SCRIPT", _NODE)
 
 
 def answer_script(arguments: Arguments, store: ScriptStore) -> bytes:

@@ -51,6 +51,9 @@ class Client(asyncio.Protocol):
         self.session = Session(
             self._hub, self._clients.opened(self), self._transport.write, self._transport.close, self.regulate
         )
+        peer = self._transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.session.address = f"{peer[0]}:{peer[1]}".encode()
         if self._hub.login is not None:
             self._gate = Gate(self._hub.login, self._transport.write, self._transport.close)
 

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Protocol
 
 import hiredis
 
-from . import wire
+from . import client_command, wire
+from .allowance import Allowance
+from .blocking import parse_any
 from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
+from .inline import LINE_STARTS, MOST_BYTES, InlineError, split_line
 from .login import NOPROTO, Login
+from .pubsub import Subscriber
 from .reads import Read
+from .scripts import answer_script
+from .side import Side
+from .stream_reads import StreamReader
+from .tables import MESSAGES, SUBSCRIPTIONS
+from .waiting import Waiter, WaitingRoom
 
 logger = logging.getLogger("link.session")
 
@@ -36,6 +45,10 @@ class Hub(Protocol):
     marker_key: bytes
     #: What clients have to log in with; a ``Gate`` lets nobody else come as far as here.
     login: Login | None
+    #: What the user allows beyond the guarantee.
+    allowance: Allowance
+    #: Clients that wait for data.
+    waiting: WaitingRoom
 
     def may_accept(self) -> bool:
         """Whether a write may be accepted now; if not, the hub calls ``resume`` later."""
@@ -48,6 +61,15 @@ class Hub(Protocol):
 
     def submit_read(self, read: Read) -> None:
         """Take a read."""
+
+    def open_side(self, greet: Callable[[], bytes], take: Callable[[bytes], None]) -> Side:
+        """Open a connection to the master for one client; see ``side``."""
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function later; return what cancels it."""
+
+    def sessions(self) -> Iterable[Session]:
+        """Iterate over the sessions of all clients."""
 
 
 class Slot:
@@ -67,6 +89,8 @@ _EXEC = ([b"EXEC"], [b"exec"])
 _NO_COMMAND: tuple[bytes, ...] = ()
 _PROTOCOL_ERROR = wire.encode_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
 _DB_DIGITS = 5
+_HTTP = (b"post", b"host:")
+_CHANGES = (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.ONCE)
 _QUEUED_REFUSAL = wire.encode_error("EXECABORT Transaction discarded because of previous errors.")
 
 
@@ -98,7 +122,21 @@ class Session:
         self._under_way = Kind.LOCAL
         self._outstanding = 0
         self._db = 0
-        self._name = b""
+        self.name = b""
+        #: host:port of the client.
+        self.address = b""
+        #: The command that came last, for CLIENT LIST.
+        self.last_command = b""
+        self._protocol_error = _PROTOCOL_ERROR
+        #: No RESP array has come yet: these are inline commands. From the first array on, arrays only.
+        self._inline = True
+        #: Bytes of inline commands, up to a whole line.
+        self._line = bytearray()
+        #: The client waits for data: what follows is for later.
+        self._waits = False
+        self._waiter: Waiter | None = None
+        self._stream_reader: StreamReader | None = None
+        self._subscriber: Subscriber | None = None
         self._transaction: list[Verdict] | None = None
         self._transaction_db = 0
         self._transaction_refused = False
@@ -123,6 +161,9 @@ class Session:
 
     def receive(self, data: bytes) -> None:
         """Take bytes of the client."""
+        if self._inline:
+            self._receive_lines(data)
+            return
         self._reader.feed(data)
         self._corked = True
         commands: list[Any] = []
@@ -140,6 +181,47 @@ class Session:
             self._corked = False
             self._flush()
 
+    def _receive_lines(self, data: bytes) -> None:
+        """Take inline commands: lines of words."""
+        self._line += data
+        self._corked = True
+        try:
+            while self._line and not self._deaf and not self._line.startswith(b"*"):
+                if self._line[0] not in LINE_STARTS:
+                    self._line_up(_NO_COMMAND)
+                    return
+                end = self._line.find(b"\n")
+                if end < 0:
+                    if len(self._line) > MOST_BYTES:
+                        self._break_off("ERR Protocol error: too big inline request")
+                    return
+                line = bytes(self._line[:end])
+                del self._line[: end + 1]
+                self._take_line(line)
+        finally:
+            self._corked = False
+            self._flush()
+        if self._line and not self._deaf:
+            self._inline = False
+            self.receive(bytes(self._line))
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            words = split_line(line)
+        except InlineError as error:
+            self._break_off(str(error))
+            return
+        if words and words[0].lower() in _HTTP:
+            # A browser that was made to talk to this port, as in Redis.
+            self._break_off("ERR Protocol error: this is not an HTTP server")
+        elif words:
+            self._line_up(words)
+
+    def _break_off(self, error: str) -> None:
+        """Answer bytes that are no command, and close."""
+        self._protocol_error = wire.encode_error(error)
+        self._line_up(_NO_COMMAND)
+
     def _take_together(self, commands: list[Any]) -> bool:
         """Take what came in one go as one entry or one read, or return False: then each is looked at by itself.
 
@@ -148,13 +230,15 @@ class Session:
         """
         if self._transaction is not None or self._backlog or self._deaf or self._db_undecided:
             return False
+        if self._waits or self._subscriber is not None:
+            return False
         first, last = commands[0], commands[-1]
         transaction = len(commands) > 2 and first in _MULTI and last in _EXEC
         if transaction:
             commands = commands[1:-1]
         if set(map(type, commands)) != {list} or set(map(type, chain.from_iterable(commands))) != {bytes}:
             return False
-        kind = common_kind(commands) if all(commands) else None
+        kind = common_kind(commands, self._hub.allowance) if all(commands) else None
         if kind is None or (transaction and kind is not Kind.WRITE) or not self._hub.may_accept():
             return False
         payload, count = wire.encode_commands(commands), len(commands)
@@ -194,6 +278,12 @@ class Session:
         """
         self._gone = True
         self._slots.clear()
+        self._stop_waiting()
+        if self._stream_reader is not None:
+            self._stream_reader.close()
+        if self._subscriber is not None:
+            self._subscriber.close()
+            self._subscriber = None
         self.resume()
 
     def _command(self, command: object) -> None:
@@ -215,12 +305,17 @@ class Session:
         """Carry out a command, or return False if it has to wait."""
         if arguments == _NO_COMMAND:
             self._closing = True
-            self._reply(_PROTOCOL_ERROR)
+            self._reply(self._protocol_error)
             return True
-        if self._db_undecided or not self._hub.may_accept():
+        if self._db_undecided or self._waits or not self._hub.may_accept():
             return False
-        verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids)
-        if verdict.kind is Kind.WRITE and self._hub.marker_key in arguments:
+        self.last_command = arguments[0]
+        if self._subscriber is not None and arguments[0].upper() not in (b"QUIT", b"RESET"):
+            if self._subscriber.active:
+                return self._subscriber.take(arguments)
+            self._subscriber = None
+        verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids, self._hub.allowance)
+        if verdict.kind in _CHANGES and self._hub.marker_key in arguments:
             verdict = Verdict(
                 Kind.REFUSED, reason="ERR link: that key is the link's own marker, which nobody may write"
             )
@@ -232,18 +327,25 @@ class Session:
                 self._reply(wire.encode_error(verdict.reason))
                 return True
         if self._transaction is not None:
-            self._transaction.append(verdict)
-            self._reply(wire.QUEUED)
+            self._queue(verdict)
             return True
-        payload = wire.encode_command(*verdict.arguments)
-        if verdict.kind is Kind.READ:
-            if not self._turn(Kind.READ):
-                return False
-            repeatable = arguments[0].upper() not in (b"PUBLISH", b"SPUBLISH")
-            self._hub.submit_read(Read(self._db, payload, self._sink(), repeatable))
-            return True
-        if not self._turn(Kind.WRITE):
+        if not self._turn(Kind.WRITE if verdict.kind in (Kind.WRITE, Kind.BLOCKING_WRITE) else Kind.READ):
             return False
+        payload = wire.encode_command(*verdict.arguments)
+        match verdict.kind:
+            case Kind.READ | Kind.ONCE:
+                repeatable = verdict.kind is Kind.READ and arguments[0].upper() not in MESSAGES
+                self._hub.submit_read(Read(self._db, payload, self._script_sink(arguments), repeatable))
+                return True
+            case Kind.BLOCKING_WRITE:
+                sink = self._waiting_sink()
+                self._waiter = self._hub.waiting.wait(self._db, parse_any(arguments), sink)
+                return True
+            case Kind.BLOCKING_READ:
+                if self._stream_reader is None:
+                    self._stream_reader = StreamReader(self._hub.open_side, self._hub.submit_read, self._hub.call_later)
+                self._stream_reader.read(self._db, parse_any(arguments), self._waiting_sink())
+                return True
         self._hub.submit_write(
             Write(
                 payload,
@@ -254,6 +356,53 @@ class Session:
             )
         )
         return True
+
+    def _queue(self, verdict: Verdict) -> None:
+        """Put a command into the transaction. None waits there: as in Redis, it finds nothing instead."""
+        if verdict.kind is Kind.ONCE:
+            self._transaction_refused = True
+            shown = verdict.arguments[0].decode(errors="replace")
+            self._reply(
+                wire.encode_error(
+                    f"ERR link: {shown} is carried out at most once, by LINK_AT_MOST_ONCE or LINK_SCRIPTS, and "
+                    "MULTI exactly once: send it by itself"
+                )
+            )
+            return
+        assert self._transaction is not None
+        self._transaction.append(verdict)
+        self._reply(wire.QUEUED)
+
+    def _waiting_sink(self) -> ReplySink:
+        """Return what takes the reply that a client waits for; until then, what it sends is for later."""
+        sink = self._sink()
+        self._waits = True
+
+        def deliver(reply: bytes) -> None:
+            self._waits = False
+            self._waiter = None
+            sink(reply)
+
+        return deliver
+
+    def _stop_waiting(self) -> None:
+        if self._waiter is not None:
+            self._hub.waiting.cancel(self._waiter)
+        if self._stream_reader is not None:
+            self._stream_reader.cancel()
+
+    def _script_sink(self, arguments: tuple[bytes, ...]) -> ReplySink:
+        """Return what takes the reply to a read; a script that Redis could load is known from then on."""
+        sink = self._sink()
+        if arguments[0].upper() != b"SCRIPT":
+            return sink
+
+        def deliver(reply: bytes) -> None:
+            if not wire.is_error(reply):
+                self._hub.allowance.store.add(arguments[2])
+            sink(reply)
+
+        return deliver
 
     def _turn(self, kind: Kind) -> bool:
         if self._outstanding and self._under_way is not kind:
@@ -311,14 +460,29 @@ class Session:
             b"DISCARD",
             b"SELECT",
             b"PING",
+            b"ECHO",
             b"RESET",
             b"QUIT",
         ):
             self._transaction_refused = True
             self._reply(wire.encode_error(f"ERR link: {name.decode()} is not available inside MULTI"))
             return True
+        if name in SUBSCRIPTIONS:
+            return self._subscribe(arguments)
         self._reply(getattr(self, f"_do_{name.decode().lower()}")(arguments))
         return True
+
+    def _subscribe(self, arguments: tuple[bytes, ...]) -> bool:
+        if self._outstanding:
+            # From here on there are no places in line: what is published comes in between.
+            return False
+        self._subscriber = Subscriber(self._send_message, self._hub.open_side)
+        return self._subscriber.take(arguments)
+
+    def _send_message(self, message: bytes) -> None:
+        self._reply(message)
+        if self._backlog:
+            self.resume()
 
     def _exec(self) -> bool:
         if self._transaction is None:
@@ -341,7 +505,7 @@ class Session:
                     db=self._db,
                     end_db=self._transaction_db,
                     sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
-                    writes_only=all(verdict.kind is Kind.WRITE for verdict in queued),
+                    writes_only=all(verdict.kind in _CHANGES for verdict in queued),
                 )
             )
         return True
@@ -394,8 +558,15 @@ class Session:
 
     def _do_echo(self, arguments: tuple[bytes, ...]) -> bytes:
         if len(arguments) != 2:
+            self._transaction_refused = self._transaction is not None
             return _arity(arguments)
+        if self._transaction is not None:
+            self._transaction.append(Verdict(Kind.READ, arguments))
+            return wire.QUEUED
         return wire.encode_bulk(arguments[1])
+
+    def _do_script(self, arguments: tuple[bytes, ...]) -> bytes:
+        return answer_script(arguments, self._hub.allowance.store)
 
     def _do_quit(self, arguments: tuple[bytes, ...]) -> bytes:
         self._closing = True
@@ -404,7 +575,10 @@ class Session:
     def _do_reset(self, arguments: tuple[bytes, ...]) -> bytes:
         self._transaction = None
         self._db = 0
-        self._name = b""
+        self.name = b""
+        if self._subscriber is not None:
+            self._subscriber.close()
+            self._subscriber = None
         return b"+RESET\r\n"
 
     def _do_unwatch(self, arguments: tuple[bytes, ...]) -> bytes:
@@ -431,17 +605,34 @@ class Session:
         return wire.join_array(flat)
 
     def _do_client(self, arguments: tuple[bytes, ...]) -> bytes:
-        action = arguments[1].upper() if len(arguments) > 1 else b""
-        if action == b"SETNAME" and len(arguments) == 3:
-            self._name = arguments[2]
-        elif action == b"ID":
-            return wire.encode_integer(self._client_id)
-        elif action == b"GETNAME":
-            return wire.encode_bulk(self._name) if self._name else b"$-1\r\n"
-        elif action not in (b"SETINFO", b"NO-EVICT", b"NO-TOUCH"):
-            shown = action[:32].decode(errors="replace")
-            return wire.encode_error(f"ERR link: CLIENT {shown} is not available: connections end at the link")
-        return wire.OK
+        return client_command.answer(self, arguments, self._hub.sessions())
+
+    @property
+    def client_id(self) -> int:
+        """The number that CLIENT ID tells."""
+        return self._client_id
+
+    @property
+    def db(self) -> int:
+        """The database that is selected."""
+        return self._db
+
+    @property
+    def subscriptions(self) -> tuple[int, int, int]:
+        """How many channels, patterns and shard channels are subscribed to."""
+        return self._subscriber.counts if self._subscriber is not None else (0, 0, 0)
+
+    @property
+    def queued(self) -> int:
+        """How many commands are in the transaction, -1 without one."""
+        return -1 if self._transaction is None else len(self._transaction)
+
+    def kill(self) -> None:
+        """End the connection, after the reply under way if it is the client's own."""
+        if self._corked:
+            self._closing = self._deaf = True
+        else:
+            self._close()
 
 
 def _arity(arguments: tuple[bytes, ...]) -> bytes:

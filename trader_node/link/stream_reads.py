@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import wire
@@ -53,21 +54,25 @@ class StreamReader:
         timeout = blocking.timeout or 0.0
         self._deadline = time.monotonic() + timeout if timeout else 0.0
         if timeout:
-            self._cancel_timer = self._call_later(timeout + _GRACE, self._expired)
+            self._cancel_timer = self._call_later(timeout + _GRACE, self.cancel)
         last = [index for index, each in enumerate(self._ids) if each == b"$"]
         self._unresolved = len(last)
         for index in last:
             request = wire.encode_command(b"XREVRANGE", blocking.keys[index], b"+", b"-", b"COUNT", b"1")
-            self._ask(Read(db, request, lambda reply, index=index: self._resolved(blocking, index, reply)))
+            self._ask(Read(db, request, partial(self._resolved, blocking, index)))
         if not last:
             self._begin()
 
+    def cancel(self) -> None:
+        """End the wait: its time is up though no master has said so, or the client is gone."""
+        self.close()
+        self._finish(wire.NIL_ARRAY)
+
     def close(self) -> None:
-        """Forget what is under way: the client is gone."""
-        self._sink = self._blocking = None
-        self._close_side()
-        if self._cancel_timer is not None:
-            self._cancel_timer()
+        """Give up the connection."""
+        if self._side is not None:
+            self._side.close()
+            self._side = None
 
     def _resolved(self, blocking: Blocking, index: int, reply: bytes) -> None:
         if blocking is not self._blocking:
@@ -102,21 +107,11 @@ class StreamReader:
                     self._side.restart(text)
                 return
             if self._selecting:
-                self._close_side()
+                self.close()
         elif self._selecting:
             self._selecting = False
             return
         self._finish(reply)
-
-    def _expired(self) -> None:
-        # No master answers in time: the wait is over all the same.
-        self._close_side()
-        self._finish(wire.NIL_ARRAY)
-
-    def _close_side(self) -> None:
-        if self._side is not None:
-            self._side.close()
-            self._side = None
 
     def _finish(self, reply: bytes) -> None:
         sink, self._sink, self._blocking = self._sink, None, None

@@ -111,6 +111,10 @@ class Upstream:
         self._write: _Connection | None = None
         self._read: _Connection | None = None
         self._reads_task: asyncio.Task[None] | None = None
+        #: Connections of single clients to the same master.
+        self._sides: set[_Connection] = set()
+        #: Set when the master has caught up.
+        self._usable = asyncio.Event()
         self._epoch = -1
         self._connected_at = 0.0
         self._node: Address = ("", 0)
@@ -268,6 +272,8 @@ class Upstream:
         finally:
             self._write = None
             connection.abort()
+            for side in list(self._sides):
+                side.end(Reconnect("the master is looked for again"))
             if self._reads_task is not None:
                 self._reads_task.cancel()
                 await asyncio.gather(self._reads_task, return_exceptions=True)
@@ -333,6 +339,7 @@ class Upstream:
         if decision is None or isinstance(decision, Ready):
             if self._sequencer.caught_up and not was_caught_up:
                 self._start_reads()
+                self._usable.set()
             self._progressed()
             self._pump()
         return decision
@@ -411,6 +418,24 @@ class Upstream:
         if self._sequencer.phase is Phase.READY and self._discovery.failed == node:
             self._discovery.connection_works()
         return False
+
+    async def open_side(self, receive: Callable[[bytes], Decision | None]) -> _Connection | None:
+        """Connect one client's own connection to the master, once there is one; None if that failed.
+
+        It ends when the link gives up the master.
+        """
+        while not self._sequencer.caught_up:
+            self._usable.clear()
+            await self._usable.wait()
+        node, serving = self._node, self._write
+        connection = _Connection(receive, encrypted=self._config.target.tls)
+        failure = await self._connect(connection, node)
+        if failure is not None or self._write is not serving:
+            connection.abort()
+            return None
+        self._sides.add(connection)
+        connection.ended.add_done_callback(lambda _: self._sides.discard(connection))
+        return connection
 
     # --- reads ---------------------------------------------------------------------------------------------------
 

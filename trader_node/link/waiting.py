@@ -82,15 +82,15 @@ class WaitingRoom:
             self._submit(waiter, blocking.keys)
             return waiter
         if blocking.timeout:
-            waiter.cancel_timer = self._call_later(blocking.timeout, lambda: self._expired(waiter))
+            waiter.cancel_timer = self._call_later(blocking.timeout, lambda: self.cancel(waiter))
         self._try(waiter)
         return waiter
 
     def cancel(self, waiter: Waiter) -> None:
-        """Forget a client that is gone."""
+        """End a client's wait: its time is up, or it is gone. What is under way for it is waited for."""
         waiter.over = True
         if not waiter.asking:
-            self._leave(waiter)
+            self._finish(waiter, wire.NIL_ARRAY)
 
     def wrote(self, payload: bytes) -> None:
         """Take note of an entry that was accepted."""
@@ -150,11 +150,6 @@ class WaitingRoom:
         destination = waiter.blocking.destination
         if destination is not None:
             self._wake((waiter.db, b"list", destination, b""))
-
-    def _expired(self, waiter: Waiter) -> None:
-        waiter.over = True
-        if not waiter.asking:
-            self._finish(waiter, wire.NIL_ARRAY)
 
     def _finish(self, waiter: Waiter, reply: bytes) -> None:
         self._leave(waiter)
