@@ -22,11 +22,14 @@ STYLES: tuple[Style, ...] = ("single", "pipeline", "transaction")
 class Appenders:
     """Concurrent clients in a thread of their own; every operation ends up in ``ledger``."""
 
-    def __init__(self, host: str, port: int, clients: int = 6, prefix: str = "appender") -> None:
+    def __init__(
+        self, host: str, port: int, clients: int = 6, prefix: str = "appender", password: str | None = None
+    ) -> None:
         self.ledger = Ledger()
         self._address = (host, port)
         self._clients = clients
         self._prefix = prefix
+        self._password = password
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="appenders", daemon=True)
         #: Operations sent and not answered at the moment.
@@ -82,7 +85,8 @@ class Appenders:
 
     def _connect(self) -> Redis:
         host, port = self._address
-        return Redis(host=host, port=port, retry=Retry(NoBackoff(), 0), protocol=2)  # type: ignore[no-untyped-call]
+        retry = Retry(NoBackoff(), 0)  # type: ignore[no-untyped-call]
+        return Redis(host=host, port=port, password=self._password, retry=retry, protocol=2)
 
     @staticmethod
     async def _append(client: Redis, style: Style, key: str, values: list[int]) -> list[Outcome]:

@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from .security import ADMIN, REPLICA, SENTINEL_AT_NODES, Account, Certificate, Security
 from .waiting import wait_until
 
 MASTER_NAME = "mymaster"
@@ -76,8 +78,11 @@ class Process:
 class Cluster:
     """Three Redis nodes and three Sentinels; nodes are named by their port."""
 
-    def __init__(self, folder: Path, *, down_after_ms: int = 500, min_replicas: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, down_after_ms: int = 500, min_replicas: int = 0, security: Security | None = None
+    ) -> None:
         self.folder = folder
+        self._security = security or Security()
         ports = free_ports(6)
         self.node_ports, self.sentinel_ports = ports[:3], ports[3:]
         self._down_after_ms = down_after_ms
@@ -89,7 +94,7 @@ class Cluster:
     def url(self) -> str:
         """The connection string of the cluster."""
         hosts = ",".join(f"{_HOST}:{port}" for port in self.sentinel_ports)
-        return f"sentinel://{hosts}/{MASTER_NAME}"
+        return f"{'sentinels' if self._security.servers else 'sentinel'}://{hosts}/{MASTER_NAME}"
 
     def start(self) -> None:
         """Start everything and wait until the replicas are in sync and every Sentinel knows all the others."""
@@ -108,8 +113,22 @@ class Cluster:
 
     def client(self, port: int, timeout: float = 2.0) -> Redis:
         """Return a client of one node."""
+        users = self._security.sentinel_users if port in self.sentinel_ports else self._security.node_users
+        options: dict[str, Any] = {}
+        if users is not None:
+            options |= {"username": ADMIN.name, "password": ADMIN.password}
+        shown = self._security.clients
+        if shown is not None:
+            options |= {"ssl": True, "ssl_ca_certs": str(shown.authority)}
+            options |= {"ssl_certfile": str(shown.certificate), "ssl_keyfile": str(shown.key)}
         return Redis(
-            _HOST, port, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=True, protocol=2
+            _HOST,
+            port,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            decode_responses=True,
+            protocol=2,
+            **options,
         )
 
     def master(self) -> int:
@@ -150,7 +169,6 @@ class Cluster:
         folder = self.folder / f"node-{port}"
         folder.mkdir(parents=True)
         options: dict[str, Any] = {
-            "port": port,
             "bind": _HOST,
             "dir": folder,
             "appendonly": "yes",
@@ -161,7 +179,12 @@ class Cluster:
             "min-replicas-to-write": self._min_replicas,
             "min-replicas-max-lag": 2,
             "protected-mode": "no",
+            **_ports(port, self._security.servers),
         }
+        if self._security.node_users is not None:
+            users = [ADMIN, SENTINEL_AT_NODES, REPLICA, *self._security.node_users]
+            options |= {"masteruser": REPLICA.name, "masterauth": REPLICA.password}
+            options["aclfile"] = _acl_file(folder, users)
         arguments = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
         return Process(arguments, folder / "log")
 
@@ -169,11 +192,19 @@ class Cluster:
         folder = self.folder / f"sentinel-{port}"
         folder.mkdir(parents=True)
         config = folder / "sentinel.conf"
+        lines = [f"{name} {value}" for name, value in _ports(port, self._security.servers).items()]
+        if self._security.node_users is not None:
+            lines.append(f"sentinel auth-user {MASTER_NAME} {SENTINEL_AT_NODES.name}")
+            lines.append(f"sentinel auth-pass {MASTER_NAME} {SENTINEL_AT_NODES.password}")
+        if self._security.sentinel_users is not None:
+            lines.append(f"aclfile {_acl_file(folder, [ADMIN, *self._security.sentinel_users])}")
+            # With which Sentinels ask one another.
+            lines += [f"sentinel sentinel-user {ADMIN.name}", f"sentinel sentinel-pass {ADMIN.password}"]
         config.write_text(
-            f"port {port}\nbind {_HOST}\ndir {folder}\nprotected-mode no\n"
+            f"bind {_HOST}\ndir {folder}\nprotected-mode no\n"
             f"sentinel monitor {MASTER_NAME} {_HOST} {self.node_ports[0]} 2\n"
             f"sentinel down-after-milliseconds {MASTER_NAME} {self._down_after_ms}\n"
-            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+            f"sentinel failover-timeout {MASTER_NAME} 3000\n" + "\n".join(lines) + "\n"
         )
         return Process(["redis-server", str(config), "--sentinel"], folder / "log")
 
@@ -187,6 +218,25 @@ class Cluster:
             and len(replicas) == 2
             and all(replica["master-link-status"] == "ok" for replica in replicas)
         )
+
+
+def _ports(port: int, servers: Certificate | None) -> dict[str, Any]:
+    if servers is None:
+        return {"port": port}
+    return {
+        "port": 0,
+        "tls-port": port,
+        "tls-replication": "yes",
+        "tls-ca-cert-file": servers.authority,
+        "tls-cert-file": servers.certificate,
+        "tls-key-file": servers.key,
+    }
+
+
+def _acl_file(folder: Path, users: Sequence[Account]) -> Path:
+    path = folder / "users.acl"
+    path.write_text("\n".join(["user default off", *(user.acl for user in users)]) + "\n")
+    return path
 
 
 def sentinel_master(client: Redis) -> dict[str, str]:

@@ -17,7 +17,7 @@ from .access import URL, AccessError, read_login, read_target
 from .allowance import Allowance, AllowanceError, parse_at_most_once
 from .app import Link, UnknownMasterError
 from .config import LinkConfig
-from .events import EventFormatter, LogFormat
+from .events import EventFormatter, LogFormat, event
 from .journal import JournalError
 from .journal_file import Fsync
 from .login import Login
@@ -56,7 +56,11 @@ def _check_reach(listen: str, host: str, login: Login | None) -> None:
             f"LINK_LISTEN={listen!r} is not on loopback, and who reaches it can write: set LINK_CLIENT_PASSWORD or "
             "LINK_CLIENT_PASSWORD_FILE, or listen on 127.0.0.1"
         )
-    logger.warning("LINK_LISTEN=%s is not on loopback: passwords and data of clients pass there in plain text", listen)
+    logger.warning(
+        "LINK_LISTEN=%s is not on loopback: passwords and data of clients pass there in plain text",
+        listen,
+        extra=event("open_to_network", listen=listen),
+    )
 
 
 def _run(

@@ -407,9 +407,6 @@ class Link:
             return f"journal: cannot write: {self._disk_error}"
         if self._file is not None and self._file.sync_error is not None:
             return f"journal: cannot force to disk: {self._file.sync_error}"
-        refusal = self.upstream.trouble or self.watch.trouble
-        if refusal and not self.sequencer.caught_up:
-            return f"holding {self.sequencer.unfinished} writes: {refusal}"
         if self._journal_full:
             lagging = ", ".join(_shown(node) for node in sorted(self.replicas.silent)) or "none"
             return (
@@ -423,18 +420,27 @@ class Link:
         journal = self.sequencer.journal
         return max(time.monotonic() - journal.entry(journal.first_seq).accepted_at, 0.0) if len(journal) else 0.0
 
+    @property
+    def _refusal(self) -> str:
+        """What keeps the link from the master until an operator mends it, or nothing; it is logged where it happens."""
+        refusal = self.upstream.trouble or self.watch.trouble
+        return (
+            f"holding {self.sequencer.unfinished} writes: {refusal}" if refusal and not self.sequencer.caught_up else ""
+        )
+
     def status(self) -> dict[str, Any]:
         """Return the state for health checks, metrics and people; holds no data and no password."""
         sequencer = self.sequencer
         counters = sequencer.counters
+        trouble = self._trouble or self._refusal
         works = sequencer.caught_up and sequencer.refused_since is None
         state = "halted" if sequencer.phase is Phase.HALTED else "ready" if works else "holding"
         if self._draining:
             state = "draining"
         return {
             "state": state,
-            "healthy": sequencer.phase is not Phase.HALTED and not self._trouble,
-            "reason": sequencer.halt_reason or self._trouble,
+            "healthy": sequencer.phase is not Phase.HALTED and not trouble,
+            "reason": sequencer.halt_reason or trouble,
             "halt_cause": sequencer.halt_cause.value if sequencer.halt_cause is not None else "",
             "gap_lost": counters.gap_lost,
             "gap_unsure": counters.gap_unsure,

@@ -50,6 +50,8 @@ class SentinelWatch:
         self.reachable: set[Address] = set()
         #: Why a Sentinel refuses the link, or the link a Sentinel, where only an operator can mend it.
         self._refusals: dict[Address, str] = {}
+        #: Sentinels that have ever answered.
+        self._known: set[Address] = set()
 
     def start(self) -> None:
         """Start asking and listening."""
@@ -77,6 +79,13 @@ class SentinelWatch:
             return ""
         address, reason = next(iter(self._refusals.items()))
         return f"sentinel {address[0]}:{address[1]}: {reason}"
+
+    @property
+    def _hint(self) -> str:
+        """What may be wrong with a Sentinel that has never answered: neither side of such a mistake says a word."""
+        if self._target.tls:
+            return " (if its port speaks plain text, use sentinel://)"
+        return " (if its port wants TLS, use sentinels://)"
 
     async def quorum(self, sentinel: Address) -> bool:
         """Ask a Sentinel whether it could reach a quorum and a majority for a failover."""
@@ -111,6 +120,7 @@ class SentinelWatch:
                 while True:
                     await self._ask_once(address, connection)
                     self._refusals.pop(address, None)
+                    self._known.add(address)
                     await self._pause()
             except (RedisError, OSError, ValueError, TypeError, KeyError) as error:
                 self.reachable.discard(address)
@@ -122,10 +132,12 @@ class SentinelWatch:
                     self._refusals.pop(address, None)
                 if time.monotonic() - complained_at > _COMPLAIN_INTERVAL:
                     complained_at = time.monotonic()
+                    hint = "" if refusal or address in self._known else self._hint
                     logger.warning(
-                        "sentinel %s:%d does not answer: %s",
+                        "sentinel %s:%d does not answer: %s%s",
                         *address,
                         refusal or error,
+                        hint,
                         extra=event("sentinel_silent", sentinel=f"{address[0]}:{address[1]}"),
                     )
                 await asyncio.sleep(_CALM_INTERVAL if refusal else _OUTAGE_INTERVAL * 2)

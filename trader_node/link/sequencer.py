@@ -450,7 +450,7 @@ class Sequencer:
                 return Reconnect(text, delay=self._limits.retry_delay)
             case Blame.COMMAND:
                 return Reconnect(
-                    f"Redis refuses the link: {text}: check user, password and rights",
+                    f"Redis refuses the link: {text.rstrip('.')}: check user, password and rights",
                     delay=self._limits.operator_delay,
                     operator=True,
                 )

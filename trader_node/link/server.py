@@ -7,6 +7,7 @@ import logging
 import time
 from typing import ClassVar, Protocol, cast
 
+from .events import event
 from .login import Gate
 from .session import Hub, Session
 
@@ -113,7 +114,11 @@ class Client(asyncio.Protocol):
         if gate.refused and now - Client._complained_at > _COMPLAIN_INTERVAL:
             Client._complained_at = now
             peer = self._transport.get_extra_info("peername") if self._transport is not None else None
-            logger.warning("a client at %s gives a wrong user name or password", peer)
+            logger.warning(
+                "a client at %s gives a wrong user name or password",
+                peer,
+                extra=event("login_refused", client=peer, times=gate.refused),
+            )
             gate.refused = 0
 
     def close(self) -> None:

@@ -464,7 +464,12 @@ class Upstream:
                     connection.abort()
             if time.monotonic() - self._complained_of_reads_at > _COMPLAIN_INTERVAL:
                 self._complained_of_reads_at = time.monotonic()
-                logger.warning("reads of %s:%d wait: %s", *node, failure.reason)
+                logger.warning(
+                    "reads of %s:%d wait: %s",
+                    *node,
+                    failure.reason,
+                    extra=event("reads_held", node=_shown(node), held=len(self._reader)),
+                )
             await asyncio.sleep(_OPERATOR_DELAY if failure.operator else _TICK)
 
     def _reads_received(self, data: bytes) -> Decision | None:
