@@ -168,20 +168,22 @@ def test_failover_over_tls_with_the_least_rights(
     assert appenders.in_flight > 0, "no operation was in flight"
     old = guarded.master()
     guarded.nodes[old].kill()
-    new = guarded.wait_for_other_master(old)
+    guarded.wait_for_other_master(old)
     guarded.nodes[old].start()
     traffic()
     guarded.wait_until_whole()
     traffic()
     ledger = appenders.stop()
     state = _get(link, "/status")[1]
+    # The Sentinels may have changed their minds once more.
+    new = guarded.master()
     master = guarded.client(new)
     keys = master.scan_iter(f"trader-{ID}:appender*")
     verdict = check(ledger, {key: [int(value) for value in master.lrange(key, 0, -1)] for key in keys})
     print(f"{verdict}; longest stall {ledger.longest_stall:.2f} s")
     assert verdict.exact, verdict
     assert verdict.failed == verdict.indeterminate == 0, verdict
-    assert state["master_changes"] == 1
+    assert state["master_changes"] >= 1
     assert state["silent_nodes"] == [], "a node does not tell the link how far it is"
 
     # It was all as guarded as it says.
