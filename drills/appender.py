@@ -3,35 +3,78 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+import uvloop
+from redis.exceptions import RedisError
 
-from .ledger import Ledger, Outcome
+from .clients import Appender, LeanAppender, RedisPyAppender, Style
+from .ledger import Ledger, Outcome, Record
 
-Style = Literal["single", "pipeline", "transaction"]
-STYLES: tuple[Style, ...] = ("single", "pipeline", "transaction")
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one client appends: ``batch`` operations at a time, at most ``rate`` per second (0: as fast as it can)."""
+
+    style: Style
+    batch: int = 1
+    lean: bool = False
+    rate: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What the client's keys are called after."""
+        return f"{'lean' if self.lean else 'redispy'}-{self.style}-{self.batch}"
+
+    def connect(self, host: str, port: int, password: str) -> Appender:
+        """Return a client."""
+        return (LeanAppender if self.lean else RedisPyAppender)(host, port, password, self.style)
+
+
+#: Clients as programs have them.
+ORDINARY = (Kind("single"), Kind("pipeline", 16), Kind("transaction", 5)) * 2
+
+
+def volume(rate: float) -> tuple[Kind, ...]:
+    """Return clients of all kinds that append about ``rate`` integers per second together."""
+    return (
+        Kind("single", rate=rate * 0.05),
+        Kind("single", lean=True),
+        Kind("pipeline", 16, rate=rate * 0.1),
+        Kind("transaction", 5, rate=rate * 0.05),
+        Kind("transaction", 10, lean=True, rate=rate * 0.2),
+        Kind("pipeline", 50, lean=True, rate=rate * 0.3),
+        Kind("pipeline", 50, lean=True, rate=rate * 0.3),
+    )
 
 
 class Appenders:
-    """Concurrent clients in a thread of their own; every operation ends up in ``ledger``."""
+    """Concurrent clients in a thread of their own; every operation ends up in ``ledger``.
+
+    Each client appends to a list of its own and begins another one at the next operation after :meth:`rotate`.
+    """
 
     def __init__(
-        self, host: str, port: int, clients: int = 6, prefix: str = "appender", password: str | None = None
+        self,
+        host: str,
+        port: int,
+        kinds: Sequence[Kind] = ORDINARY,
+        *,
+        prefix: str = "appender",
+        password: str = "",
     ) -> None:
         self.ledger = Ledger()
+        self.prefix = prefix
         self._address = (host, port)
-        self._clients = clients
-        self._prefix = prefix
         self._password = password
+        self._kinds = kinds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="appenders", daemon=True)
+        self._generation = 0
+        self._generations = [0] * len(kinds)
         #: Operations sent and not answered at the moment.
         self.in_flight = 0
         self._error: BaseException | None = None
@@ -50,61 +93,79 @@ class Appenders:
             raise self._error
         return self.ledger
 
+    def rotate(self) -> None:
+        """Have every client begin another list; those of before are closed as soon as :attr:`rotated`."""
+        self._generation += 1
+
+    @property
+    def rotated(self) -> bool:
+        """Whether every client has finished an operation since the last :meth:`rotate`, and gone on."""
+        return not self.waiting()
+
+    def waiting(self) -> list[str]:
+        """Return the names of the clients that have not begun another list since the last :meth:`rotate`."""
+        if self._error is not None:
+            raise self._error
+        return [
+            f"{kind.name}-{index}"
+            for index, (kind, generation) in enumerate(zip(self._kinds, self._generations, strict=True))
+            if generation != self._generation
+        ]
+
+    def closed(self) -> dict[str, Record]:
+        """Return the lists that no client appends to any more."""
+        return {key: record for key, record in list(self.ledger.records.items()) if record.closed}
+
     def _run(self) -> None:
         try:
-            asyncio.run(self._all())
+            uvloop.run(self._all())
         except BaseException as error:
             self._error = error
 
     async def _all(self) -> None:
-        await asyncio.gather(*(self._one(index) for index in range(self._clients)))
+        await asyncio.gather(*(self._one(index, kind) for index, kind in enumerate(self._kinds)))
 
-    async def _one(self, index: int) -> None:
-        style = STYLES[index % len(STYLES)]
-        key = f"{self._prefix}-{style}-{index}"
-        numbers = itertools.count()
-        client = self._connect()
+    async def _one(self, index: int, kind: Kind) -> None:
+        client = kind.connect(*self._address, self._password)
+        pause = kind.batch / kind.rate if kind.rate else 0.0
         while not self._stop.is_set():
-            values = [next(numbers) for _ in range(1 if style == "single" else 5)]
-            for value in values:
-                self.ledger.began(key, value)
-            self.in_flight += len(values)
+            generation = self._generation
+            key = f"{self.prefix}-{kind.name}-{index}-{generation}"
+            record = self.ledger.open(key)
+            self._generations[index] = generation
+            while generation == self._generation and not self._stop.is_set():
+                due = time.monotonic() + pause
+                client = await self._append(client, kind, key, record)
+                if pause:
+                    # Also behind its time it lets go for once: no client keeps the others from their turn.
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+            record.closed = True
+        await client.close()
+
+    async def _append(self, client: Appender, kind: Kind, key: str, record: Record) -> Appender:
+        values = record.began(kind.batch)
+        began = time.monotonic()
+        self.in_flight += kind.batch
+        try:
+            outcomes = await client.append(key, values)
+        except (RedisError, OSError):
+            # The connection broke: whether it was done cannot be known from here.
+            outcomes = [Outcome.INDETERMINATE] * kind.batch
+            await client.close()
+            client = kind.connect(*self._address, self._password)
+        self.in_flight -= kind.batch
+        self.ledger.ended(record, outcomes, began, time.monotonic())
+        if Outcome.INDETERMINATE in outcomes:
+            await self._until_listening()
+        return client
+
+    async def _until_listening(self) -> None:
+        """Wait until somebody listens again: what was never sent is no operation."""
+        while not self._stop.is_set():
             try:
-                outcomes = await self._append(client, style, key, values)
-            except (RedisError, OSError):
-                # The connection broke: whether it was done cannot be known from here.
-                outcomes = [Outcome.INDETERMINATE] * len(values)
-                await client.aclose()
-                client = self._connect()
-                await asyncio.sleep(0.05)
-            self.in_flight -= len(values)
-            now = time.monotonic()
-            for value, outcome in zip(values, outcomes, strict=True):
-                self.ledger.ended(key, value, outcome, now)
-        await client.aclose()
-
-    def _connect(self) -> Redis:
-        host, port = self._address
-        retry = Retry(NoBackoff(), 0)  # type: ignore[no-untyped-call]
-        return Redis(host=host, port=port, password=self._password, retry=retry, protocol=2)
-
-    @staticmethod
-    async def _append(client: Redis, style: Style, key: str, values: list[int]) -> list[Outcome]:
-        if style == "single":
-            try:
-                await client.rpush(key, values[0])  # type: ignore[misc]
-            except ResponseError as error:
-                return [_outcome(error)]
-            return [Outcome.OK]
-        pipeline = client.pipeline(transaction=style == "transaction")
-        for value in values:
-            pipeline.rpush(key, value)
-        results = await pipeline.execute(raise_on_error=False)
-        return [_outcome(result) for result in results]
-
-
-def _outcome(result: object) -> Outcome:
-    if isinstance(result, ResponseError):
-        # The link says so when a write was applied and only its answer was lost.
-        return Outcome.OK if str(result).startswith("UNKNOWN link: the command was applied") else Outcome.FAILED
-    return Outcome.OK
+                _, writer = await asyncio.open_connection(*self._address)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return

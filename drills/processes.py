@@ -1,11 +1,19 @@
-"""A master, two replicas and three Sentinels as plain processes on loopback: the smallest real stack to break."""
+"""A master, two replicas and three Sentinels as plain processes: the smallest real stack to break.
+
+On loopback, or with a :class:`~drills.network.Network` on three hosts of their own, one node and one Sentinel on each.
+"""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +21,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from .network import Network
 from .security import ADMIN, REPLICA, SENTINEL_AT_NODES, Account, Certificate, Security
 from .waiting import wait_until
 
@@ -52,11 +61,11 @@ class Process:
         """Whether the process has not ended."""
         return self._popen is not None and self._popen.poll() is None
 
-    def start(self) -> None:
-        """Start the process; its output is appended to the log."""
+    def start(self, *more: str) -> None:
+        """Start the process, with ``more`` arguments; its output is appended to the log."""
         with self.log.open("ab") as log:
             environment = {**os.environ, **(self._environment or {})}
-            self._popen = subprocess.Popen(self._arguments, stdout=log, stderr=log, env=environment)
+            self._popen = subprocess.Popen([*self._arguments, *more], stdout=log, stderr=log, env=environment)
 
     def signal(self, number: int) -> None:
         """Send a signal."""
@@ -76,35 +85,69 @@ class Process:
 
 
 class Cluster:
-    """Three Redis nodes and three Sentinels; nodes are named by their port."""
+    """Three Redis nodes and three Sentinels; each is named by its port, which no other has.
+
+    With a ``network`` node and Sentinel number n run on its host ``node-<n>``, which is added to it. ``quick``: the
+    Sentinels tell each other twice as often and forgive a jump of the clock sooner, so that faults may follow closely.
+    """
 
     def __init__(
-        self, folder: Path, *, down_after_ms: int = 500, min_replicas: int = 0, security: Security | None = None
+        self,
+        folder: Path,
+        *,
+        down_after_ms: int = 500,
+        min_replicas: int = 0,
+        network: Network | None = None,
+        quick: bool = False,
+        security: Security | None = None,
     ) -> None:
         self.folder = folder
         self._security = security or Security()
-        ports = free_ports(6)
+        self.network = network
+        ports = free_ports(6) if network is None else [6381, 6382, 6383, 26381, 26382, 26383]
         self.node_ports, self.sentinel_ports = ports[:3], ports[3:]
-        self._down_after_ms = down_after_ms
-        self._min_replicas = min_replicas
+        hosts = [network.add(f"node-{number}") for number in (1, 2, 3)] if network else []
+        #: The name of the host of each node and Sentinel; empty on loopback.
+        self.hosts = dict(zip(ports, itertools.cycle(host.name for host in hosts), strict=False))
+        self.down_after_ms = down_after_ms
+        self.min_replicas = min_replicas
+        self._quick = quick
         self.nodes = {port: self._node(port) for port in self.node_ports}
         self.sentinels = {port: self._sentinel(port) for port in self.sentinel_ports}
 
     @property
     def url(self) -> str:
         """The connection string of the cluster."""
-        hosts = ",".join(f"{_HOST}:{port}" for port in self.sentinel_ports)
+        hosts = ",".join(f"{self.address(port)}:{port}" for port in self.sentinel_ports)
         return f"{'sentinels' if self._security.servers else 'sentinel'}://{hosts}/{MASTER_NAME}"
+
+    def address(self, port: int) -> str:
+        """Return the IP address of a node or Sentinel."""
+        return self.network.hosts[self.hosts[port]].address if self.network is not None else _HOST
 
     def start(self) -> None:
         """Start everything and wait until the replicas are in sync and every Sentinel knows all the others."""
         for process in self.nodes.values():
             process.start()
+        first = self.node_ports[0]
         for port in self.node_ports[1:]:
-            wait_until(lambda port=port: self.client(port).replicaof(_HOST, self.node_ports[0]), 20, "REPLICAOF taken")
+            wait_until(lambda port=port: self.client(port).replicaof(self.address(first), first), 20, "REPLICAOF taken")
+        self.start_sentinels()
+        wait_until(lambda: all(self._sentinel_ready(port) for port in self.sentinel_ports), 30, "Sentinels ready")
+
+    def start_sentinels(self) -> None:
+        """Start all Sentinels, with what they have remembered."""
         for process in self.sentinels.values():
             process.start()
-        wait_until(lambda: all(self._sentinel_ready(port) for port in self.sentinel_ports), 30, "Sentinels ready")
+        for port in self.sentinel_ports:
+            wait_until(lambda port=port: self._set_periods(port), 20, "Sentinel takes its periods", 0.02)
+
+    def _set_periods(self, port: int) -> bool:
+        periods = ["INFO-PERIOD", "1000"]
+        if self._quick:
+            # A Sentinel that thaws is in TILT, by default for 30 s in which nothing can be drilled.
+            periods += ["PUBLISH-PERIOD", "1000", "TILT-PERIOD", "1000"]
+        return bool(self.client(port, 0.5).execute_command("SENTINEL", "DEBUG", *periods))
 
     def stop(self) -> None:
         """Kill everything."""
@@ -122,7 +165,7 @@ class Cluster:
             options |= {"ssl": True, "ssl_ca_certs": str(shown.authority)}
             options |= {"ssl_certfile": str(shown.certificate), "ssl_keyfile": str(shown.key)}
         return Redis(
-            _HOST,
+            self.address(port),
             port,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
@@ -130,6 +173,33 @@ class Cluster:
             protocol=2,
             **options,
         )
+
+    def restart(self, port: int, *, ask: bool = True) -> None:
+        """Start a node that is down on the data it has.
+
+        With ``ask`` it begins as a replica of the master that the Sentinels name, as the stack's entrypoint has it;
+        without, as the master that a Redis node is when nobody tells it otherwise.
+        """
+        master = self.master() if ask else port
+        node = self.nodes[port]
+        # min-replicas may have been changed since; Redis takes the last of two settings.
+        settings = ["--min-replicas-to-write", str(self.min_replicas)]
+        if master != port:
+            settings += ["--replicaof", f"{self.address(master)} {master}"]
+        node.start(*settings)
+
+    def set_min_replicas(self, count: int) -> None:
+        """Change ``min-replicas-to-write`` of all nodes."""
+        self.min_replicas = count
+        for port in self.node_ports:
+            self.client(port).config_set("min-replicas-to-write", count)
+
+    def set_down_after(self, milliseconds: int) -> None:
+        """Change how long the Sentinels wait before they call a node down."""
+        for port in self.sentinel_ports:
+            self.client(port).execute_command(
+                "SENTINEL", "SET", MASTER_NAME, "down-after-milliseconds", str(milliseconds)
+            )
 
     def master(self) -> int:
         """Return the port of the master that most Sentinels name."""
@@ -165,18 +235,54 @@ class Cluster:
 
         wait_until(whole, seconds, "one master and two replicas in sync")
 
+    def wait_until_settled(self, seconds: float = 60.0) -> None:
+        """Wait until, besides, all Sentinels agree and see nothing down: ready for the next failover."""
+        self.wait_until_whole(seconds)
+
+        def settled() -> bool:
+            masters = {int(sentinel_master(self.client(port, 0.5))["port"]) for port in self.sentinel_ports}
+            return len(masters) == 1 and all(self._sentinel_ready(port) for port in self.sentinel_ports)
+
+        wait_until(settled, seconds, "Sentinels agree and see nothing down")
+        self.wait_until_whole(seconds)
+
+    def copy_data(self, port: int, to: Path) -> None:
+        """Copy the append-only files of a running node: what it would start from after a crash now."""
+        source = self._folder(port) / "appendonlydir"
+        manifest = source / "appendonly.aof.manifest"
+
+        def copied() -> bool:
+            shutil.rmtree(to, ignore_errors=True)
+            before = manifest.read_bytes()
+            shutil.copytree(source, to)
+            # A rewrite in between has replaced files: once more.
+            return manifest.read_bytes() == before
+
+        wait_until(copied, 30, "a copy of the append-only files", 0.05)
+
+    def replace_data(self, port: int, copy: Path) -> None:
+        """Put a copy in the place of the data of a node that is down."""
+        shutil.rmtree(self._folder(port) / "appendonlydir")
+        shutil.copytree(copy, self._folder(port) / "appendonlydir")
+
+    def _folder(self, port: int) -> Path:
+        return self.folder / f"node-{port}"
+
+    def _inside(self, port: int) -> Sequence[str]:
+        return self.network.hosts[self.hosts[port]].inside if self.network is not None else ()
+
     def _node(self, port: int) -> Process:
-        folder = self.folder / f"node-{port}"
+        folder = self._folder(port)
         folder.mkdir(parents=True)
         options: dict[str, Any] = {
-            "bind": _HOST,
+            "bind": self.address(port),
             "dir": folder,
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
             "repl-diskless-sync-delay": 0,
             "repl-ping-replica-period": 1,
-            "min-replicas-to-write": self._min_replicas,
+            "min-replicas-to-write": self.min_replicas,
             "min-replicas-max-lag": 2,
             "protected-mode": "no",
             **_ports(port, self._security.servers),
@@ -185,8 +291,8 @@ class Cluster:
             users = [ADMIN, SENTINEL_AT_NODES, REPLICA, *self._security.node_users]
             options |= {"masteruser": REPLICA.name, "masterauth": REPLICA.password}
             options["aclfile"] = _acl_file(folder, users)
-        arguments = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
-        return Process(arguments, folder / "log")
+        settings = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        return Process([*self._inside(port), "redis-server", *settings], folder / "log")
 
     def _sentinel(self, port: int) -> Process:
         folder = self.folder / f"sentinel-{port}"
@@ -200,23 +306,24 @@ class Cluster:
             lines.append(f"aclfile {_acl_file(folder, [ADMIN, *self._security.sentinel_users])}")
             # With which Sentinels ask one another.
             lines += [f"sentinel sentinel-user {ADMIN.name}", f"sentinel sentinel-pass {ADMIN.password}"]
+        first = self.node_ports[0]
         config.write_text(
-            f"bind {_HOST}\ndir {folder}\nprotected-mode no\n"
-            f"sentinel monitor {MASTER_NAME} {_HOST} {self.node_ports[0]} 2\n"
-            f"sentinel down-after-milliseconds {MASTER_NAME} {self._down_after_ms}\n"
+            f"bind {self.address(port)}\ndir {folder}\nprotected-mode no\n"
+            f"sentinel monitor {MASTER_NAME} {self.address(first)} {first} 2\n"
+            f"sentinel down-after-milliseconds {MASTER_NAME} {self.down_after_ms}\n"
             f"sentinel failover-timeout {MASTER_NAME} 3000\n" + "\n".join(lines) + "\n"
         )
-        return Process(["redis-server", str(config), "--sentinel"], folder / "log")
+        return Process([*self._inside(port), "redis-server", str(config), "--sentinel"], folder / "log")
 
     def _sentinel_ready(self, port: int) -> bool:
-        client = self.client(port)
+        client = self.client(port, 0.5)
         master = sentinel_master(client)
-        client.execute_command("SENTINEL", "DEBUG", "info-period", "1000")
         replicas = sentinel_replicas(client)
         return (
             int(master["num-other-sentinels"]) == 2
+            and master["flags"] == "master"
             and len(replicas) == 2
-            and all(replica["master-link-status"] == "ok" for replica in replicas)
+            and all(replica["master-link-status"] == "ok" and replica["flags"] == "slave" for replica in replicas)
         )
 
 
@@ -262,3 +369,50 @@ def freeze(process: Process) -> None:
 def thaw(process: Process) -> None:
     """Let a frozen process go on."""
     process.signal(signal.SIGCONT)
+
+
+class LinkProcess(Process):
+    """A link in front of a cluster; on a network it has a host of its own, ``link``, which is added to it."""
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        *,
+        journal: bool = True,
+        options: dict[str, str] | None = None,
+        network: Network | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        if network is None:
+            self.address, self.password, inside = _HOST, "", []
+            self.port, self.http_port = free_ports(2)
+        else:
+            host = network.hosts["link"] if "link" in network.hosts else network.add("link")
+            # A link that listens beyond loopback insists on a password.
+            self.address, self.password, inside = host.address, "drills", host.inside
+            self.port, self.http_port = 7379, 9125
+        environment = {
+            "REDIS_URL": url,
+            "LINK_LISTEN": f"{self.address}:{self.port}",
+            "LINK_HTTP": f"{self.address}:{self.http_port}",
+            "LINK_JOURNAL_DIR": str(folder / "journal") if journal else "",
+            "LINK_CLIENT_PASSWORD": self.password,
+            **(options or {}),
+        }
+        super().__init__([*inside, sys.executable, "-m", "trader_node.link"], folder / "link.log", environment)
+
+    def client(self, timeout: float = 60.0) -> Redis:
+        """Return a client of the link."""
+        return Redis(self.address, self.port, password=self.password or None, socket_timeout=timeout, protocol=2)
+
+    def status(self) -> dict[str, Any]:
+        """Return what the link says of itself. Raises ``OSError`` while it does not answer."""
+        with urllib.request.urlopen(f"http://{self.address}:{self.http_port}/status", timeout=2) as answer:
+            state: dict[str, Any] = json.load(answer)
+        return state
+
+    def wait_until_ready(self, seconds: float = 30.0) -> None:
+        """Wait until it applies writes."""
+        wait_until(lambda: self.status()["state"] == "ready", seconds, "the link is ready", 0.02)

@@ -31,11 +31,12 @@ lint() {
     '
 }
 
+# With hosts of their own that can be cut off from each other: root, for that alone, in a container that reaches nobody.
+in_drills() { compose run --rm --no-deps -T drills "$@" </dev/null; }
+
 run_container_tests() {
-    local directories=() directory
-    for directory in tests/unit tests/node tests/link; do
-        if [[ -d $directory ]]; then directories+=("$directory"); fi
-    done
-    step "Tests without a stack: ${directories[*]}"
-    in_checks python -m pytest -p no:cacheprovider "${directories[@]}"
+    step "Tests without a stack: units and nodes"
+    in_checks python -m pytest -p no:cacheprovider tests/unit tests/node
+    step "Tests without a stack: real Redis processes, killed, frozen and cut off"
+    in_drills python -m pytest -p no:cacheprovider tests/link
 }

@@ -21,13 +21,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 
 from drills.appender import Appenders
 from drills.ledger import Outcome, check
-from drills.processes import Cluster, Process, free_ports, freeze, thaw
+from drills.processes import Cluster, LinkProcess, Process, free_ports, freeze, thaw
 from drills.security import ADMIN, Account, Authority, Security
 from drills.waiting import wait_until
 from trader_node.link import wire
 from trader_node.link.rights import node_rights, sentinel_rights
-
-from .conftest import RunningLink
 
 ID = "TRADER-001"
 AT_NODES = Account("trader", "n0de-s3cret", node_rights(ID))
@@ -63,11 +61,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[int, Process]]]:
 
 
 @pytest.fixture
-def start_link(tmp_path: Path) -> Iterator[Callable[..., RunningLink]]:
-    links: list[RunningLink] = []
+def start_link(tmp_path: Path) -> Iterator[Callable[..., LinkProcess]]:
+    links: list[LinkProcess] = []
 
-    def start(url: str, **options: str) -> RunningLink:
-        link = RunningLink(url, tmp_path / f"link-{len(links)}", options=options)
+    def start(url: str, **options: str) -> LinkProcess:
+        link = LinkProcess(url, tmp_path / f"link-{len(links)}", options=options)
         link.start()
         links.append(link)
         return link
@@ -78,15 +76,15 @@ def start_link(tmp_path: Path) -> Iterator[Callable[..., RunningLink]]:
         print(link.log.read_text()[-6000:])
 
 
-def _log(link: RunningLink) -> str:
+def _log(link: LinkProcess) -> str:
     return link.log.read_text()
 
 
-def _wait_for_log(link: RunningLink, text: str) -> None:
+def _wait_for_log(link: LinkProcess, text: str) -> None:
     wait_until(lambda: text in _log(link), 20, f"{text!r} in the log of the link", 0.05)
 
 
-def _get(link: RunningLink, path: str) -> tuple[int, dict[str, Any]]:
+def _get(link: LinkProcess, path: str) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{link.http_port}{path}", timeout=5) as response:
             return response.status, json.load(response)
@@ -94,11 +92,11 @@ def _get(link: RunningLink, path: str) -> tuple[int, dict[str, Any]]:
         return error.code, json.load(error)
 
 
-def _wait_until_ready(link: RunningLink) -> None:
+def _wait_until_ready(link: LinkProcess) -> None:
     wait_until(lambda: _get(link, "/status")[1]["state"] == "ready", 20, "the link applies writes", 0.05)
 
 
-def _wait_for_reason(link: RunningLink, *texts: str) -> None:
+def _wait_for_reason(link: LinkProcess, *texts: str) -> None:
     """Wait until the health check fails and says why."""
 
     def told() -> bool:
@@ -108,7 +106,7 @@ def _wait_for_reason(link: RunningLink, *texts: str) -> None:
     wait_until(told, 20, f"/healthz tells of {texts}", 0.05)
 
 
-def _client(link: RunningLink, **options: Any) -> Redis:
+def _client(link: LinkProcess, **options: Any) -> Redis:
     return Redis(port=link.port, socket_timeout=20, decode_responses=True, protocol=2, **options)
 
 
@@ -139,7 +137,7 @@ def _secret_file(folder: Path, account: Account) -> str:
 
 
 def test_failover_over_tls_with_the_least_rights(
-    guarded: Cluster, authority: Authority, start_link: Callable[..., RunningLink], tmp_path: Path
+    guarded: Cluster, authority: Authority, start_link: Callable[..., LinkProcess], tmp_path: Path
 ) -> None:
     shown = authority.issue("link")
     link = start_link(
@@ -208,7 +206,7 @@ def _admin(port: int) -> Redis:
 
 
 def test_a_command_beyond_the_rights_fails_alone(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink], tmp_path: Path
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
 ) -> None:
     port, server = serve("port PORT", _acl_file(tmp_path, AT_NODES))
     link = start_link(
@@ -250,7 +248,7 @@ def test_a_command_beyond_the_rights_fails_alone(
 
 
 def test_a_wrong_password_is_told_until_it_is_right(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink], tmp_path: Path
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
 ) -> None:
     port, _ = serve("port PORT", _acl_file(tmp_path, AT_NODES))
     link = start_link(f"redis://trader:wr0ng@127.0.0.1:{port}", LINK_ID=ID)
@@ -266,7 +264,7 @@ def test_a_wrong_password_is_told_until_it_is_right(
 
 
 def test_rights_that_are_missing_are_named(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink], tmp_path: Path
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
 ) -> None:
     weak = Account(AT_NODES.name, AT_NODES.password, AT_NODES.rights + " -watch")
     port, _ = serve("port PORT", _acl_file(tmp_path, weak))
@@ -275,7 +273,7 @@ def test_rights_that_are_missing_are_named(
 
 
 def test_sentinels_that_refuse_the_login_are_told(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink]
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess]
 ) -> None:
     port, _ = serve("port PORT", "requirepass right")
     link = start_link(f"sentinel://127.0.0.1:{port}/mymaster", REDIS_SENTINEL_PASSWORD="wr0ng")  # noqa: S106
@@ -326,7 +324,7 @@ def test_the_address_in_a_certificate_counts(
     works: bool,
     tmp_path: Path,
     serve: Callable[..., tuple[int, Process]],
-    start_link: Callable[..., RunningLink],
+    start_link: Callable[..., LinkProcess],
 ) -> None:
     authority = Authority(tmp_path / "pki", strict=False)
     port, _ = serve(*_server_lines(authority, *names))
@@ -342,7 +340,7 @@ def test_the_address_in_a_certificate_counts(
 def test_certificates_of_others_are_refused_on_both_sides(
     authority: Authority,
     serve: Callable[..., tuple[int, Process]],
-    start_link: Callable[..., RunningLink],
+    start_link: Callable[..., LinkProcess],
     tmp_path: Path,
 ) -> None:
     other = Authority(tmp_path / "pki", "other")
@@ -362,7 +360,7 @@ def test_certificates_of_others_are_refused_on_both_sides(
 def test_a_sentinel_with_a_certificate_of_others_is_refused(
     authority: Authority,
     serve: Callable[..., tuple[int, Process]],
-    start_link: Callable[..., RunningLink],
+    start_link: Callable[..., LinkProcess],
     tmp_path: Path,
 ) -> None:
     port, _ = serve(*_server_lines(authority))
@@ -374,7 +372,7 @@ def test_a_sentinel_with_a_certificate_of_others_is_refused(
 
 
 def test_plain_text_and_tls_do_not_meet(
-    authority: Authority, serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink]
+    authority: Authority, serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess]
 ) -> None:
     encrypted, _ = serve(*_server_lines(authority))
     plain, _ = serve("port PORT")
@@ -396,7 +394,7 @@ def test_a_server_that_never_will_is_not_asked_in_a_hurry(
     attempts: int,
     seconds: float,
     authority: Authority,
-    start_link: Callable[..., RunningLink],
+    start_link: Callable[..., LinkProcess],
     tmp_path: Path,
 ) -> None:
     """A port that closes at once, as a TLS port does to plain text, and a certificate that is refused."""
@@ -423,7 +421,7 @@ def test_a_server_that_never_will_is_not_asked_in_a_hurry(
 def test_renewed_certificates_are_taken_without_a_restart(
     authority: Authority,
     serve: Callable[..., tuple[int, Process]],
-    start_link: Callable[..., RunningLink],
+    start_link: Callable[..., LinkProcess],
     tmp_path: Path,
 ) -> None:
     port, _ = serve(*_server_lines(authority))
@@ -441,14 +439,14 @@ def test_renewed_certificates_are_taken_without_a_restart(
 
 
 @pytest.fixture
-def asking(serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink]) -> RunningLink:
+def asking(serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess]) -> LinkProcess:
     port, _ = serve("port PORT")
     link = start_link(f"redis://127.0.0.1:{port}", LINK_CLIENT_USERNAME="node", LINK_CLIENT_PASSWORD=CLIENT_PASSWORD)
     _wait_until_ready(link)
     return link
 
 
-def _raw(link: RunningLink, *commands: tuple[str, ...]) -> bytes:
+def _raw(link: LinkProcess, *commands: tuple[str, ...]) -> bytes:
     """Send everything at once, close our side, and return all that comes."""
     with socket.create_connection(("127.0.0.1", link.port), 10) as connection:
         connection.sendall(b"".join(wire.encode_command(*command) for command in (*commands, ("QUIT",))))
@@ -461,7 +459,7 @@ def _raw(link: RunningLink, *commands: tuple[str, ...]) -> bytes:
 NOAUTH = b"-NOAUTH Authentication required.\r\n"
 
 
-def test_nothing_passes_before_the_login(asking: RunningLink) -> None:
+def test_nothing_passes_before_the_login(asking: LinkProcess) -> None:
     writes = [("SET", "k", "v"), ("MULTI",), ("RPUSH", "l", "1"), ("EXEC",), ("GET", "k"), ("HELLO",), ("HELLO", "2")]
     assert _raw(asking, *writes) == NOAUTH * 7 + wire.OK
     answer = _raw(asking, ("AUTH", "node", "wrong"), ("AUTH", CLIENT_PASSWORD), ("SET", "k", "v"))
@@ -476,7 +474,7 @@ def test_nothing_passes_before_the_login(asking: RunningLink) -> None:
     assert CLIENT_PASSWORD not in _log(asking)
 
 
-def test_clients_that_log_in_are_served(asking: RunningLink) -> None:
+def test_clients_that_log_in_are_served(asking: LinkProcess) -> None:
     client = _client(asking, username="node", password=CLIENT_PASSWORD)
     assert client.pipeline().set("k", "v").get("k").execute() == [True, "v"]
     login = ("AUTH", "node", CLIENT_PASSWORD)
@@ -495,7 +493,7 @@ def test_clients_that_log_in_are_served(asking: RunningLink) -> None:
 
 
 def test_a_client_login_for_the_default_user(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink]
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess]
 ) -> None:
     port, _ = serve("port PORT")
     link = start_link(f"redis://127.0.0.1:{port}", LINK_CLIENT_PASSWORD=CLIENT_PASSWORD)
@@ -522,7 +520,7 @@ def test_a_client_login_for_the_default_user(
         ({"REDIS_URL": "rediss://r", "REDIS_TLS_CA_FILE": "/nowhere"}, "REDIS_TLS_CA_FILE='/nowhere' cannot be read"),
     ],
 )
-def test_a_mistake_is_one_line(options: dict[str, str], says: str, start_link: Callable[..., RunningLink]) -> None:
+def test_a_mistake_is_one_line(options: dict[str, str], says: str, start_link: Callable[..., LinkProcess]) -> None:
     link = start_link(**{"url": "redis://127.0.0.1:1", **options})
     wait_until(lambda: not link.running, 20, "the link ends", 0.05)
     assert link.terminate() == 2
@@ -532,7 +530,7 @@ def test_a_mistake_is_one_line(options: dict[str, str], says: str, start_link: C
 
 
 def test_a_password_opens_other_addresses_with_a_warning(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., RunningLink]
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess]
 ) -> None:
     port, _ = serve("port PORT")
     link = start_link(f"redis://127.0.0.1:{port}", LINK_LISTEN="0.0.0.0:0", LINK_CLIENT_PASSWORD=CLIENT_PASSWORD)
