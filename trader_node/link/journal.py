@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from typing import cast
 
 from .entries import Entry, Form
 
@@ -31,37 +29,42 @@ class JournalError(RuntimeError):
 class Journal:
     """Entries ``first_seq`` to ``last_seq`` in order, without gaps."""
 
-    __slots__ = ("_entries", "_known_up_to", "first_seq", "size_bytes")
+    __slots__ = ("_entries", "_forgotten", "_known_up_to", "first_seq", "last_seq", "size_bytes")
 
     def __init__(self, first_seq: int = 1) -> None:
-        self._entries: deque[Entry] = deque()
+        # A list, because any part of it has to be reached at once however long it is. Its first ``_forgotten`` places
+        # are trimmed ones: they are cut off when they are the greater part.
+        self._entries: list[Entry | None] = []
+        self._forgotten = 0
         self.first_seq = first_seq
+        #: The highest sequence number given out; ``first_seq - 1`` if none is kept.
+        self.last_seq = first_seq - 1
         self.size_bytes = 0
         self._known_up_to = 0
 
     def __len__(self) -> int:
         """Return the number of entries kept."""
-        return len(self._entries)
-
-    @property
-    def last_seq(self) -> int:
-        """The highest sequence number given out; ``first_seq - 1`` if none is kept."""
-        return self.first_seq + len(self._entries) - 1
+        return len(self._entries) - self._forgotten
 
     def append(self, entry: Entry) -> None:
         """Take the next entry; its number must follow on the last."""
         if entry.seq != self.last_seq + 1:
             raise JournalError(f"entry {entry.seq} does not follow {self.last_seq}")
         self._entries.append(entry)
+        self.last_seq = entry.seq
         self.size_bytes += entry.size
 
     def entry(self, seq: int) -> Entry:
         """Return the entry with a number between ``first_seq`` and ``last_seq``."""
-        return self._entries[seq - self.first_seq]
+        entry = self._entries[self._forgotten + seq - self.first_seq]
+        assert entry is not None
+        return entry
 
-    def range(self, first: int, last: int) -> Iterator[Entry]:
-        """Iterate over the entries ``first`` to ``last``, both included."""
-        return islice(self._entries, max(first - self.first_seq, 0), max(last - self.first_seq + 1, 0))
+    def range(self, first: int, last: int) -> list[Entry]:
+        """Return the entries ``first`` to ``last``, both included."""
+        begin = self._forgotten + max(first - self.first_seq, 0)
+        end = self._forgotten + max(last - self.first_seq + 1, 0)
+        return cast("list[Entry]", self._entries[begin:end])
 
     def make_void(self, entry: Entry) -> None:
         """Keep the number of an entry that Redis refused for good, but nothing to apply."""
@@ -102,17 +105,20 @@ class Journal:
 
     def trim(self, up_to: int) -> int:
         """Forget the entries up to and including ``up_to``; return how many were forgotten."""
-        count = 0
-        while self._entries and self.first_seq <= up_to:
-            self.size_bytes -= self._entries.popleft().size
-            self.first_seq += 1
-            count += 1
-        return count
+        gone = self.range(self.first_seq, up_to)
+        self.size_bytes -= sum(entry.size for entry in gone)
+        self.first_seq += len(gone)
+        begin, self._forgotten = self._forgotten, self._forgotten + len(gone)
+        self._entries[begin : self._forgotten] = [None] * len(gone)
+        if self._forgotten * 2 >= len(self._entries):
+            del self._entries[: self._forgotten]
+            self._forgotten = 0
+        return len(gone)
 
     def skip_to(self, seq: int) -> None:
         """Begin anew behind ``seq``; for a data set that is ahead of a journal which lost its tail."""
         self.trim(self.last_seq)
-        self.first_seq = seq + 1
+        self.first_seq, self.last_seq = seq + 1, seq
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -328,15 +328,10 @@ class Sequencer:
         ``held_everywhere`` is the lowest marker of all known nodes, those that are down included;
         ``accepted_before`` (monotonic seconds) keeps what a node may hold in memory but not on disk yet.
         """
-        up_to = min(held_everywhere, self._applied)
-        keep = next(
-            (
-                entry.seq
-                for entry in self.journal.range(self.journal.first_seq, up_to)
-                if self._kept(entry, accepted_before)
-            ),
-            up_to + 1,
-        )
+        up_to = min(held_everywhere, self._applied, self.journal.last_seq)
+        keep = self.journal.first_seq
+        while keep <= up_to and not self._kept(self.journal.entry(keep), accepted_before):
+            keep += 1
         return self.journal.trim(keep - 1)
 
     @staticmethod
@@ -426,7 +421,7 @@ class Sequencer:
         if marker:
             self._log.append_applied(marker)
         # A list, because a client that gets its answer may have its next write accepted right away.
-        for entry in list(self.journal.range(self.journal.first_seq, marker)):
+        for entry in self.journal.range(self.journal.first_seq, marker):
             if not entry.acknowledged:
                 # Sent on an earlier connection, and applied there: only its answer was lost.
                 if entry.sink is not None:
