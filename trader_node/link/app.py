@@ -128,9 +128,10 @@ class Link:
 
     def may_accept(self) -> bool:
         """Whether a write may be accepted now; once the answer was no, waiting clients are resumed at the next yes."""
-        accepting = self.sequencer.numbered and not self._disk_error and not self._journal_full
-        self._was_accepting = self._was_accepting and accepting
-        return accepting
+        if self.sequencer.numbered and not self._disk_error and not self._journal_full:
+            return True
+        self._was_accepting = False
+        return False
 
     @property
     def _journal_full(self) -> bool:

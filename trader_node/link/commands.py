@@ -111,11 +111,24 @@ _PLAIN_WRITES = _spellings(WRITES - PINS.keys() - OUTCOME_PINNED - _READ_WITHOUT
 _SET = _spellings([b"SET"])
 
 
+_PLAIN = {**dict.fromkeys(_PLAIN_READS, Kind.READ), **dict.fromkeys(_PLAIN_WRITES, Kind.WRITE)}
+
+
+def _plain_kind(command: list[bytes], allowance: Allowance) -> Kind | None:
+    name = command[0]
+    kind = Kind.WRITE if name in _SET and len(command) == 3 else _PLAIN.get(name)
+    if kind is Kind.WRITE and allowance.at_most_once and name.upper() in allowance.at_most_once:
+        return None
+    return kind
+
+
 def common_kind(commands: list[list[bytes]], allowance: Allowance = _DEFAULT) -> Kind | None:
     """Return the kind of many commands at once if they are all plain reads or all plain writes, or None.
 
     A quick look for the hot path: None says nothing but that each has to be classified by itself.
     """
+    if len(commands) == 1:
+        return _plain_kind(commands[0], allowance)
     names = {command[0] for command in commands}
     if names <= _PLAIN_READS:
         return Kind.READ

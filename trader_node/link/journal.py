@@ -9,17 +9,20 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from .entries import Entry, Form
+from .entries import ENTRY_OVERHEAD_BYTES, Entry, Form
 
 MAGIC = b"RLJ1"
 #: CRC-32 of everything behind it; length of the body in bytes.
 _HEAD = struct.Struct("<II")
 #: Kind of record, form, database before and after, number of commands, sequence number.
 _BODY = struct.Struct("<BBHHIQ")
-_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED, _KIND_SKIP, _KIND_REPLACED = 1, 2, 3, 4, 5
+#: In a record of many entries, of each: form, database before and after, number of commands, length of the payload.
+_ITEM = struct.Struct("<BHHII")
+_KIND_ENTRY, _KIND_VOID, _KIND_APPLIED, _KIND_SKIP, _KIND_REPLACED, _KIND_ENTRIES = 1, 2, 3, 4, 5, 6
 
 
 class JournalError(RuntimeError):
@@ -52,7 +55,7 @@ class Journal:
             raise JournalError(f"entry {entry.seq} does not follow {self.last_seq}")
         self._entries.append(entry)
         self.last_seq = entry.seq
-        self.size_bytes += entry.size
+        self.size_bytes += len(entry.payload) + ENTRY_OVERHEAD_BYTES
 
     def entry(self, seq: int) -> Entry:
         """Return the entry with a number between ``first_seq`` and ``last_seq``."""
@@ -126,6 +129,17 @@ def encode_entry(entry: Entry) -> bytes:
     return _record(
         _BODY.pack(_KIND_ENTRY, entry.form, entry.db, entry.end_db, entry.commands, entry.seq) + entry.payload
     )
+
+
+def encode_entries(entries: Sequence[Entry]) -> bytes:
+    """Return consecutive entries as one checksummed record: cheaper than one for each."""
+    if len(entries) == 1:
+        return encode_entry(entries[0])
+    parts = [_BODY.pack(_KIND_ENTRIES, 0, 0, 0, len(entries), entries[0].seq)]
+    pack = _ITEM.pack
+    parts += [pack(entry.form, entry.db, entry.end_db, entry.commands, len(entry.payload)) for entry in entries]
+    parts += [entry.payload for entry in entries]
+    return _record(b"".join(parts))
 
 
 def encode_replaced(entry: Entry) -> bytes:
@@ -208,7 +222,7 @@ def decode_records(data: bytes, start: int) -> Decoded:
     records: list[Record] = []
     position = start
     while (end := _record_end(data, position)) is not None:
-        records.append(_decode(data, position, end))
+        records += _decode(data, position, end)
         position = end
     return Decoded(records, position)
 
@@ -224,7 +238,7 @@ def record_behind(data: bytes, position: int) -> bool:
 
 
 #: Kind and form, in a position where a body may begin; looked ahead at, because candidates overlap.
-_BODY_BEGIN = re.compile(rb"(?=[\x01-\x05][\x00-\x02])", re.DOTALL)
+_BODY_BEGIN = re.compile(rb"(?=[\x01-\x06][\x00-\x02])", re.DOTALL)
 
 
 def _record_end(data: bytes, position: int) -> int | None:
@@ -237,7 +251,25 @@ def _record_end(data: bytes, position: int) -> int | None:
     return end
 
 
-def _decode(data: bytes, position: int, end: int) -> Record:
+def _decode(data: bytes, position: int, end: int) -> list[Record]:
+    kind, count, seq = _KIND_AND_COUNT.unpack_from(data, position + _HEAD.size)
+    if kind != _KIND_ENTRIES:
+        return [_decode_one(data, position, end)]
+    item = position + _HEAD.size + _BODY.size
+    payload = item + count * _ITEM.size
+    entries: list[Record] = []
+    for number in range(seq, seq + count):
+        form, db, end_db, commands, length = _ITEM.unpack_from(data, item)
+        entries.append(Entry(number, db, end_db, Form(form), commands, data[payload : payload + length]))
+        item, payload = item + _ITEM.size, payload + length
+    return entries
+
+
+#: Of a body.
+_KIND_AND_COUNT = struct.Struct("<B5xIQ")
+
+
+def _decode_one(data: bytes, position: int, end: int) -> Record:
     kind, form, db, end_db, commands, seq = _BODY.unpack_from(data, position + _HEAD.size)
     if kind == _KIND_ENTRY:
         payload = data[position + _HEAD.size + _BODY.size : end]

@@ -23,7 +23,7 @@ from .journal import (
     JournalError,
     decode_records,
     encode_applied,
-    encode_entry,
+    encode_entries,
     encode_replaced,
     encode_skip,
     encode_void,
@@ -62,6 +62,8 @@ class JournalFile:
         self._descriptor = -1
         self._lock_descriptor = -1
         self._pending: list[bytes] = []
+        #: Entries behind them.
+        self._entries: list[Entry] = []
         # Held while the descriptor changes hands; never while the disk is waited for.
         self._descriptor_lock = threading.Lock()
         self._dirty = threading.Event()
@@ -114,21 +116,30 @@ class JournalFile:
     def append(self, entry: Entry) -> None:
         """Remember to write an entry; :meth:`flush` writes."""
         if entry.seq != self._next_seq:
-            self._pending.append(encode_skip(entry.seq - 1))
+            self._append(encode_skip(entry.seq - 1))
         self._next_seq = entry.seq + 1
-        self._pending.append(encode_entry(entry))
+        self._entries.append(entry)
 
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""
-        self._pending.append(encode_void(seq))
+        self._append(encode_void(seq))
 
     def append_replaced(self, entry: Entry) -> None:
         """Remember to write what is left of a batch of which commands were refused for good."""
-        self._pending.append(encode_replaced(entry))
+        self._append(encode_replaced(entry))
 
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""
-        self._pending.append(encode_applied(seq))
+        self._append(encode_applied(seq))
+
+    def _append(self, record: bytes) -> None:
+        self._encode_entries()
+        self._pending.append(record)
+
+    def _encode_entries(self) -> None:
+        if self._entries:
+            self._pending.append(encode_entries(self._entries))
+            self._entries.clear()
 
     def flush(self, next_seq: int) -> None:
         """Write what was appended, and force it to disk with ``Fsync.ALWAYS``.
@@ -136,6 +147,7 @@ class JournalFile:
         ``next_seq`` names a new segment if one is due. An ``OSError`` (a full disk) leaves the journal as it was
         before the call, so that the same bytes are written when it is called again.
         """
+        self._encode_entries()
         if not self._pending:
             return
         if self._torn:

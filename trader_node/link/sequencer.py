@@ -512,11 +512,12 @@ class Sequencer:
         oldest = group.entries[0]
         if not oldest.acknowledged:
             self.latency.observe(now - oldest.accepted_at, len(group.entries))
+        self._highest_acknowledged = max(self._highest_acknowledged, group.last)
         for entry, replies in group.replies(results):
             if entry.acknowledged:
                 self._applied_again(entry, replies)
             else:
-                self._note_acknowledged(entry)
+                self.counters.acknowledged += 1
                 entry.deliver(replies)
 
     def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:

@@ -50,7 +50,7 @@ class Client(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.open = True
         self.session = Session(
-            self._hub, self._clients.opened(self), self._transport.write, self._transport.close, self.regulate
+            self._hub, self._clients.opened(self), self._transport.write, self._transport.close, self._progressed
         )
         peer = self._transport.get_extra_info("peername")
         if isinstance(peer, tuple):
@@ -67,8 +67,10 @@ class Client(asyncio.Protocol):
             if rest is None:
                 return
             self._gate, data = None, rest
-        self.session.receive(data)
-        self.regulate()
+        session = self.session
+        session.receive(data)
+        if session.backlog >= _BACKLOG_LIMIT or session.unanswered >= _UNANSWERED_LIMIT:
+            self.regulate()
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read its replies."""
@@ -103,6 +105,10 @@ class Client(asyncio.Protocol):
         elif not wanted and self._reading:
             self._reading = False
             self._transport.pause_reading()
+
+    def _progressed(self) -> None:
+        if not self._reading:
+            self.regulate()
 
     def stop_reading(self) -> None:
         """Take no more commands; for the time when the link drains."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import chain
 from typing import Any, Protocol
 
 import hiredis
@@ -165,18 +164,23 @@ class Session:
             self._receive_lines(data)
             return
         self._reader.feed(data)
-        self._corked = True
         commands: list[Any] = []
+        broken = False
         try:
-            try:
-                commands.extend(iter(self._reader.gets, False))
-            finally:
-                if commands and not self._take_together(commands):
-                    for command in commands:
-                        self._command(command)
+            commands.extend(iter(self._reader.gets, False))
         except (hiredis.ProtocolError, TypeError):
             # TypeError: a RESP3 map with a key that Python cannot hash.
-            self._line_up(_NO_COMMAND)
+            broken = True
+        if commands and self._take_together(commands):
+            commands = []
+        if not commands and not broken:
+            return
+        self._corked = True
+        try:
+            for command in commands:
+                self._command(command)
+            if broken:
+                self._line_up(_NO_COMMAND)
         finally:
             self._corked = False
             self._flush()
@@ -232,28 +236,31 @@ class Session:
             return False
         if self._waits or self._subscriber is not None:
             return False
-        first, last = commands[0], commands[-1]
-        transaction = len(commands) > 2 and first in _MULTI and last in _EXEC
-        if transaction:
-            commands = commands[1:-1]
-        if set(map(type, commands)) != {list} or set(map(type, chain.from_iterable(commands))) != {bytes}:
-            return False
-        kind = common_kind(commands, self._hub.allowance) if all(commands) else None
-        if kind is None or (transaction and kind is not Kind.WRITE) or not self._hub.may_accept():
-            return False
-        payload, count = wire.encode_commands(commands), len(commands)
-        if kind is Kind.READ:
-            if not self._turn(kind):
+        count, form = len(commands), Form.SINGLE
+        if count > 1:
+            form = Form.BATCH
+            if count > 2 and commands[0] in _MULTI and commands[-1] in _EXEC:
+                commands, count, form = commands[1:-1], count - 2, Form.TRANSACTION
+        try:
+            kind = common_kind(commands, self._hub.allowance)
+            if kind is None or (form is Form.TRANSACTION and kind is not Kind.WRITE) or not self._hub.may_accept():
                 return False
-            self._hub.submit_read(Read(self._db, payload, self._sink(count), commands=count))
-            return True
-        if self._hub.marker_key in payload or not self._turn(kind):
+            payload = wire.encode_commands(commands)
+        except (TypeError, LookupError):
+            # Not everything is a list of byte strings.
             return False
-        if transaction:
-            form, sink = Form.TRANSACTION, self._sink(count + 2, wire.OK + wire.QUEUED * count)
+        if kind is Kind.WRITE and self._hub.marker_key in payload:
+            return False
+        if self._outstanding and self._under_way is not kind:
+            return False
+        self._under_way = kind
+        if kind is Kind.READ:
+            self._hub.submit_read(Read(self._db, payload, self._sink(count), commands=count))
+        elif form is Form.TRANSACTION:
+            sink = self._sink(count + 2, wire.OK + wire.QUEUED * count)
+            self._hub.submit_write(Write(payload, count, form, self._db, self._db, sink))
         else:
-            form, sink = Form.SINGLE if count == 1 else Form.BATCH, self._sink(count)
-        self._hub.submit_write(Write(payload, count, form, db=self._db, end_db=self._db, sink=sink))
+            self._hub.submit_write(Write(payload, count, form, self._db, self._db, self._sink(count)))
         return True
 
     def resume(self) -> None:
@@ -420,7 +427,8 @@ class Session:
         def deliver(reply: bytes) -> None:
             slot.reply = prefix + reply
             self._outstanding -= 1
-            self._flush()
+            if not self._corked:
+                self._flush()
             if self._backlog:
                 self.resume()
             self._progressed()
@@ -445,7 +453,7 @@ class Session:
             parts.append(reply)
             self._unanswered -= slots.popleft().commands
         if parts:
-            self._send(b"".join(parts))
+            self._send(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._closing and not slots:
             self._close()
 
