@@ -247,7 +247,7 @@ def test_clients_go_on_after_a_disk_that_was_full_for_a_moment(tmp_path: Path) -
     assert asyncio.run(scenario()) > 0, "clients that wait are never resumed"
 
 
-def _no_space(next_seq: int) -> None:
+def _no_space(next_seq: int, **_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -184,8 +184,11 @@ class Link:
 
     # --- what the upstream needs ---------------------------------------------------------------------------------
 
-    def _before_send(self) -> bool:
-        """Put the journal on disk before anything is sent; on a full disk hold everything."""
+    def _before_send(self, *, everything: bool = False) -> bool:
+        """Put the journal on disk before anything is sent; on a full disk hold everything.
+
+        ``everything``: also what nothing that is sent depends on.
+        """
         if self._file is None:
             self.sequencer.state_changed = False
             return True
@@ -193,7 +196,7 @@ class Link:
             if self.sequencer.state_changed:
                 self._file.save_state()
                 self.sequencer.state_changed = False
-            self._file.flush(self.sequencer.journal.last_seq + 1)
+            self._file.flush(self.sequencer.journal.last_seq + 1, everything=everything)
         except OSError as error:
             if not self._disk_error:
                 logger.critical(
@@ -280,7 +283,7 @@ class Link:
             await self.watch.stop()
             await self.replicas.stop()
             if self._file is not None:
-                self._before_send()
+                self._before_send(everything=True)
                 self._file.close()
 
     async def _maintain(self) -> None:
@@ -307,8 +310,7 @@ class Link:
                         "waiting_for_master", sentinels=len(self.watch.reachable), of=len(self._config.target.hosts)
                     ),
                 )
-            if self._disk_error:
-                self._before_send()
+            self._before_send(everything=True)
             if self._trouble and time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
                 self._complained_at = time.monotonic()
                 logger.error("%s", self._trouble, extra=event("trouble", bytes=self.sequencer.journal.size_bytes))

@@ -64,6 +64,8 @@ class JournalFile:
         self._pending: list[bytes] = []
         #: Entries behind them.
         self._entries: list[Entry] = []
+        #: Up to where clients may know, if that is not on disk yet.
+        self._applied: int | None = None
         # Held while the descriptor changes hands; never while the disk is waited for.
         self._descriptor_lock = threading.Lock()
         self._dirty = threading.Event()
@@ -130,7 +132,7 @@ class JournalFile:
 
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""
-        self._append(encode_applied(seq))
+        self._applied = seq
 
     def _append(self, record: bytes) -> None:
         self._encode_entries()
@@ -141,13 +143,18 @@ class JournalFile:
             self._pending.append(encode_entries(self._entries))
             self._entries.clear()
 
-    def flush(self, next_seq: int) -> None:
+    def flush(self, next_seq: int, *, everything: bool = True) -> None:
         """Write what was appended, and force it to disk with ``Fsync.ALWAYS``.
 
+        Without ``everything``, what only says that entries were applied may wait for company: nothing depends on it
+        before the next start, and a write for each answer of Redis would cost as much as the one for the entries.
         ``next_seq`` names a new segment if one is due. An ``OSError`` (a full disk) leaves the journal as it was
         before the call, so that the same bytes are written when it is called again.
         """
         self._encode_entries()
+        if self._applied is not None and (self._pending or everything):
+            self._pending.append(encode_applied(self._applied))
+            self._applied = None
         if not self._pending:
             return
         if self._torn:
