@@ -102,7 +102,7 @@ def test_halt_shows_its_cause(link: Link, cause: Cause) -> None:
 
 
 def test_journal_that_cannot_be_written_is_unhealthy(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int, **_: object) -> None:
+    def full(next_seq: int, **_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(link._file, "flush", full)
