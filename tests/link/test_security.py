@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -136,38 +138,62 @@ def _secret_file(folder: Path, account: Account) -> str:
     return str(path)
 
 
-def test_failover_over_tls_with_the_least_rights(
-    guarded: Cluster, authority: Authority, start_link: Callable[..., LinkProcess], tmp_path: Path
+def _kill(cluster: Cluster, master: int) -> None:
+    cluster.nodes[master].kill()
+    cluster.wait_for_other_master(master)
+    cluster.nodes[master].start()
+
+
+def _freeze(cluster: Cluster, master: int) -> None:
+    freeze(cluster.nodes[master])
+    cluster.wait_for_other_master(master)
+    thaw(cluster.nodes[master])
+
+
+def _revoke(cluster: Cluster, master: int) -> None:
+    """Remove the link's user, which ends its connections, and bring it back."""
+    for port in cluster.node_ports:
+        cluster.client(port).acl_deluser(AT_NODES.name)
+    refused = f"{AT_NODES.name} is gone"
+    wait_until(lambda: cluster.client(master).acl_log(), 20, refused, 0.05)
+    for port in cluster.node_ports:
+        cluster.client(port).execute_command("ACL", "LOAD")
+
+
+@pytest.mark.parametrize("fault", [_kill, _freeze, _revoke], ids=["kill", "freeze", "revoked rights"])
+def test_no_append_is_lost_over_tls_with_the_least_rights(
+    fault: Callable[[Cluster, int], None],
+    guarded: Cluster,
+    authority: Authority,
+    start_link: Callable[..., LinkProcess],
+    tmp_path: Path,
 ) -> None:
     shown = authority.issue("link")
-    link = start_link(
-        guarded.url,
-        LINK_ID=ID,
-        REDIS_USERNAME=AT_NODES.name,
-        REDIS_PASSWORD_FILE=_secret_file(tmp_path, AT_NODES),
-        REDIS_SENTINEL_USERNAME=AT_SENTINELS.name,
-        REDIS_SENTINEL_PASSWORD_FILE=_secret_file(tmp_path, AT_SENTINELS),
-        REDIS_TLS_CA_FILE=str(shown.authority),
-        REDIS_TLS_CERT_FILE=str(shown.certificate),
-        REDIS_TLS_KEY_FILE=str(shown.key),
-        LINK_CLIENT_PASSWORD=CLIENT_PASSWORD,
-    )
+    settings = {
+        "LINK_ID": ID,
+        "REDIS_USERNAME": AT_NODES.name,
+        "REDIS_PASSWORD_FILE": _secret_file(tmp_path, AT_NODES),
+        "REDIS_SENTINEL_USERNAME": AT_SENTINELS.name,
+        "REDIS_SENTINEL_PASSWORD_FILE": _secret_file(tmp_path, AT_SENTINELS),
+        "REDIS_TLS_CA_FILE": str(shown.authority),
+        "REDIS_TLS_CERT_FILE": str(shown.certificate),
+        "REDIS_TLS_KEY_FILE": str(shown.key),
+        "LINK_CLIENT_PASSWORD": CLIENT_PASSWORD,
+    }
+    link = start_link(guarded.url, **settings)
     _wait_until_ready(link)
     appenders = Appenders("127.0.0.1", link.port, prefix=f"trader-{ID}:appender", password=CLIENT_PASSWORD)
     appenders.start()
-    goal = 0
 
     def traffic() -> None:
-        nonlocal goal
         goal = appenders.ledger.count(Outcome.OK) + 300
         wait_until(lambda: appenders.ledger.count(Outcome.OK) >= goal, 30, "traffic", 0.02)
 
     traffic()
     assert appenders.in_flight > 0, "no operation was in flight"
+    before = _get(link, "/status")[1]
     old = guarded.master()
-    guarded.nodes[old].kill()
-    guarded.wait_for_other_master(old)
-    guarded.nodes[old].start()
+    fault(guarded, old)
     traffic()
     guarded.wait_until_whole()
     traffic()
@@ -181,8 +207,22 @@ def test_failover_over_tls_with_the_least_rights(
     print(f"{verdict}; longest stall {ledger.longest_stall:.2f} s")
     assert verdict.exact, verdict
     assert verdict.failed == verdict.indeterminate == 0, verdict
-    assert state["master_changes"] >= 1
+    assert state["handshakes"] > before["handshakes"], "the fault was not felt"
+    assert fault is _revoke or state["master_changes"] >= 1
     assert state["silent_nodes"] == [], "a node does not tell the link how far it is"
+
+    # The commands for people use the same settings.
+    status = subprocess.run(
+        [sys.executable, "-m", "trader_node.status", "--json"],
+        env={**os.environ, **settings, "REDIS_URL": guarded.url, "LINK_HTTP": f"127.0.0.1:{link.http_port}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    survey = json.loads(status.stdout)
+    assert survey["sentinels"]["quorum_ok"] == 3, survey
+    assert sorted(node["role"] for node in survey["nodes"]) == ["master", "replica", "replica"]
+    assert survey["stored"]["trader_id"] == ID
 
     # It was all as guarded as it says.
     with pytest.raises((RedisError, OSError)):
@@ -270,6 +310,23 @@ def test_rights_that_are_missing_are_named(
     port, _ = serve("port PORT", _acl_file(tmp_path, weak))
     link = start_link(f"redis://trader:{AT_NODES.password}@127.0.0.1:{port}", LINK_ID=ID)
     _wait_for_reason(link, "NOPERM", "watch")
+
+
+def test_rights_that_are_taken_away_are_named_and_wait(
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
+) -> None:
+    port, _ = serve("port PORT", _acl_file(tmp_path, AT_NODES))
+    link = start_link(f"redis://trader:{AT_NODES.password}@127.0.0.1:{port}", LINK_ID=ID)
+    _wait_until_ready(link)
+    _admin(port).acl_setuser("trader", enabled=True, commands=["-hset"])
+    with ThreadPoolExecutor(1) as pool:
+        pushed = pool.submit(_client(link).rpush, f"trader-{ID}:list", 1)
+        _wait_for_reason(link, f"127.0.0.1:{port}", "NOPERM", "hset")
+        assert not pushed.done()
+        _admin(port).acl_setuser("trader", enabled=True, commands=["+hset"])
+        assert pushed.result(20) == 1
+    _wait_until_ready(link)
+    assert _get(link, "/healthz")[0] == 200
 
 
 def test_sentinels_that_refuse_the_login_are_told(

@@ -16,6 +16,7 @@ from .commands import StreamIds
 from .config import LinkConfig
 from .discovery import Discovery, SentinelView
 from .entries import Write
+from .errors import Blame, blame
 from .events import event
 from .health import write_health
 from .http import serve_http
@@ -426,10 +427,13 @@ class Link:
     @property
     def _refusal(self) -> str:
         """What keeps the link from the master until an operator mends it, or nothing; it is logged where it happens."""
-        refusal = self.upstream.trouble or self.watch.trouble
-        return (
-            f"holding {self.sequencer.unfinished} writes: {refusal}" if refusal and not self.sequencer.caught_up else ""
-        )
+        sequencer, since = self.sequencer, self.sequencer.refused_since
+        refusal = "" if sequencer.caught_up else self.upstream.trouble or self.watch.trouble
+        # A client's own mistake is answered at once: a refusal that lasts is about the link's own commands.
+        lasts = since is not None and time.monotonic() - since > self._config.response_timeout
+        if lasts and blame(sequencer.last_refusal) is Blame.COMMAND:
+            refusal = f"{_shown(self.upstream.current)}: {sequencer.last_refusal}"
+        return f"holding {sequencer.unfinished} writes: {refusal}" if refusal else ""
 
     def status(self) -> dict[str, Any]:
         """Return the state for health checks, metrics and people; holds no data and no password."""
