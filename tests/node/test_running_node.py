@@ -16,6 +16,7 @@ from tests.node.conftest import REPOSITORY, Node, RedisServer, wait_until
 from trader_node.compare import differences
 from trader_node.decisions import Intent
 from trader_node.heartbeat import NodeState
+from trader_node.link.rights import node_rights
 
 StartNode = Callable[..., Node]
 
@@ -173,10 +174,10 @@ def test_a_wrong_setting_ends_the_node_with_one_line(start_node: StartNode) -> N
 class TestUnderTheSupervisor:
     """``python -m trader_node``: link and node together."""
 
-    def _start(self, start_node: StartNode) -> Node:
+    def _start(self, start_node: StartNode, **env: str) -> Node:
         port, http_port = free_ports(2)
         listen, http = f"127.0.0.1:{port}", f"127.0.0.1:{http_port}"
-        return start_node("trader_node", LINK_LISTEN=listen, LINK_HTTP=http, LINK_DRAIN_TIMEOUT="0.5")
+        return start_node("trader_node", LINK_LISTEN=listen, LINK_HTTP=http, LINK_DRAIN_TIMEOUT="0.5", **env)
 
     def test_it_trades_through_the_link_and_stops_cleanly(self, start_node: StartNode) -> None:
         trader = self._start(start_node)
@@ -192,6 +193,30 @@ class TestUnderTheSupervisor:
         assert found["stored"]["positions"] == len(quiet["positions"])
         assert trader.terminate() == 0
         assert differences(quiet, trader.inspect()) == []
+
+    def test_it_trades_with_the_least_rights_and_a_login_at_the_link(
+        self, start_node: StartNode, redis: RedisServer
+    ) -> None:
+        with Redis(port=redis.port) as client:
+            client.execute_command("ACL", "SETUSER", "trader", "on", ">at-redis", *node_rights("TRADER-001").split())
+            trader = self._start(
+                start_node,
+                REDIS_USERNAME="trader",
+                REDIS_PASSWORD="at-redis",  # noqa: S106
+                LINK_CLIENT_USERNAME="node",
+                LINK_CLIENT_PASSWORD="at-the-link",  # noqa: S106
+                MESSAGE_BUS_DATABASE="true",
+            )
+            trader.wait_until_trading(fills=60)
+            quiet = trader.report(quiesce=True)
+            assert quiet["flushed"]
+            assert differences(quiet, trader.inspect()) == []
+            assert trader.terminate() == 0
+            assert client.keys("trader-TRADER-001:stream*"), "the message bus published nothing"
+            assert client.acl_log() == [], "something was denied"
+        log = trader.log.read_text()
+        assert "at-redis" not in log
+        assert "at-the-link" not in log
 
     def test_it_stops_within_the_grace_period_while_redis_is_down(
         self, start_node: StartNode, redis: RedisServer
