@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 import os
@@ -61,6 +62,12 @@ def _check_reach(listen: str, host: str, login: Login | None) -> None:
         listen,
         extra=event("open_to_network", listen=listen),
     )
+
+
+def _collect_rarely() -> None:
+    """Keep the garbage collector from walking the journal's entries, which are no garbage, again and again."""
+    gc.freeze()
+    gc.set_threshold(100_000, 10, 10)
 
 
 def _run(
@@ -227,6 +234,7 @@ def _run(
             health_file=Path(health_file) if health_file else None,
         )
         link = Link(config)
+        _collect_rarely()
         uvloop.run(link.run())
     except (_MistakeError, AllowanceError, AccessError, JournalError, UnknownMasterError) as error:
         sys.stderr.write(f"link: {error}\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from . import wire
 from .entries import Entry
-from .marker import MarkerCommands
+from .marker import Commit
 
 MULTI = wire.encode_command(b"MULTI")
 EXEC = wire.encode_command(b"EXEC")
@@ -37,7 +37,7 @@ class Group:
     own: dict[int, Entry | None]
     #: Constant replies to MULTI and the queued commands.
     prefix: bytes
-    #: All replies behind EXEC's, if the marker is what it should be, and with them the reply to the marker's HSET.
+    #: All replies from that to the marker's HSET on, if the marker is what it should be.
     verified: bytes
     #: Monotonic seconds.
     sent_at: float
@@ -84,9 +84,7 @@ class Group:
                 position = end
 
 
-def build_group(
-    waiting: Iterable[Entry], most_bytes: int, marker: MarkerCommands, owner: str, now: float
-) -> tuple[Group, bytes]:
+def build_group(waiting: Iterable[Entry], most_bytes: int, commit: Commit, now: float) -> tuple[Group, bytes]:
     """Put as many of the waiting entries into a transaction as ``most_bytes`` allows, at least one; return its bytes.
 
     ``waiting`` must not be empty.
@@ -118,11 +116,7 @@ def build_group(
     own[queued] = None
     queued += 1
     last = entries[-1].seq
-    parts += [marker.set(owner, last), EXEC, marker.watch, marker.read]
-    verified = _MARKER_SET + wire.OK + marker.value(owner, last)
+    ending, verified = commit.encode(last)
+    parts.append(ending)
     group = Group(entries, last, queued, own, wire.OK + wire.QUEUED * queued, verified, now)
     return group, b"".join(parts)
-
-
-#: The reply to HSET where the fields exist.
-_MARKER_SET = wire.encode_integer(0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .decisions import Cause
 from .journal import Journal
 from .state import LinkState
-from .wire import encode_bulk, encode_command, join_array
+from .wire import OK, encode_bulk, encode_command, encode_integer, join_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,20 @@ class MarkerCommands:
             return encode_command(b"HSET", self.key, b"o", owner)
         return encode_command(b"HSET", self.key, b"o", owner, b"s", seq)
 
-    @staticmethod
-    def value(owner: str, seq: int) -> bytes:
-        """Return the reply to ``read`` while the marker is as given."""
-        return join_array([encode_bulk(owner.encode()), encode_bulk(b"%d" % seq)])
+
+class Commit:
+    """What ends every transaction of one connection, and the answer to it; only the number changes."""
+
+    __slots__ = ("_answer", "_head", "_tail")
+
+    def __init__(self, marker: MarkerCommands, owner: str) -> None:
+        number = encode_bulk(b"0")
+        self._head = marker.set(owner, 0).removesuffix(number)
+        self._tail = encode_command(b"EXEC") + marker.watch + marker.read
+        #: HSET where the fields exist; WATCH; HMGET.
+        self._answer = encode_integer(0) + OK + join_array([encode_bulk(owner.encode()), number]).removesuffix(number)
+
+    def encode(self, seq: int) -> tuple[bytes, bytes]:
+        """Return the commands from HSET on, and the replies of the same, EXEC's header left out, if all is well."""
+        number = encode_bulk(b"%d" % seq)
+        return self._head + number + self._tail, self._answer + number

@@ -33,7 +33,7 @@ from .group import EXEC, MULTI, CommandRefusal, Group, build_group
 from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse_identity, question, says_master
 from .journal import Journal
 from .latency import Latency
-from .marker import History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
+from .marker import Commit, History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
 from .policy import OnGap, go_on
 from .state import LinkState
 
@@ -161,9 +161,11 @@ class Sequencer:
         self._marker = MarkerCommands(marker_key)
         self._framer = wire.ReplyFramer()
         self._group: Group | None = None
+        self._last_group_entries = 0
         self._probe_at: float | None = None
         self._connection = 0
         self._owner = ""
+        self._commit = Commit(self._marker, "")
         self._replies: list[bytes] = []
         self._handshake_at = 0.0
         self._takeover_seq = 0
@@ -211,6 +213,11 @@ class Sequencer:
         """How many accepted entries are not known to be applied."""
         return max(self.journal.last_seq - self._applied, 0)
 
+    @property
+    def alone(self) -> bool:
+        """Whether one entry at a time is sent: then none that follows at once is worth waiting for."""
+        return self._group is None and self._next_seq == self.journal.last_seq and self._last_group_entries == 1
+
     def waiting_since(self) -> float | None:
         """Return since when (monotonic seconds) an answer of the master is awaited, or None."""
         if self._group is not None:
@@ -231,8 +238,10 @@ class Sequencer:
             write.commands,
             write.payload,
             write.sink,
-            writes_only=write.writes_only,
-            accepted_at=now,
+            False,
+            write.writes_only,
+            False,
+            now,
         )
         self.journal.append(entry)
         self._log.append(entry)
@@ -245,6 +254,7 @@ class Sequencer:
         self._replies = []
         self._connection += 1
         self._owner = owner_name(self.state, self._connection)
+        self._commit = Commit(self._marker, self._owner)
         self._handshake_at = now
         self.retry_at = 0.0
         self.phase = Phase.IDENTIFY
@@ -290,7 +300,8 @@ class Sequencer:
         ):
             return b""
         waiting = self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1)
-        self._group, data = build_group(waiting, self._limits.group_bytes, self._marker, self._owner, now)
+        self._group, data = build_group(waiting, self._limits.group_bytes, self._commit, now)
+        self._last_group_entries = len(self._group.entries)
         self._highest_sent = max(self._highest_sent, self._group.last)
         return data
 

@@ -142,7 +142,9 @@ class Upstream:
 
     def pump(self) -> None:
         """Send what is due once the current callbacks are done: what arrives together travels together."""
-        if not self._pump_due:
+        if self._sequencer.alone:
+            self._pump()
+        elif not self._pump_due:
             self._pump_due = True
             asyncio.get_running_loop().call_soon(self._pump)
 
