@@ -143,7 +143,8 @@ class Cluster:
             wait_until(lambda port=port: self._set_periods(port), 20, "Sentinel takes its periods", 0.02)
 
     def _set_periods(self, port: int) -> bool:
-        periods = ["INFO-PERIOD", "1000"]
+        # The pace of the stack's Sentinels (sentinel-conf/settle.sh): nothing of it persists, and none has an option.
+        periods = ["INFO-PERIOD", "1000", "PING-PERIOD", str(min(max(self.down_after_ms // 4, 250), 1000))]
         if self._quick:
             # A Sentinel that thaws is in TILT, by default for 30 s in which nothing can be drilled.
             periods += ["PUBLISH-PERIOD", "1000", "TILT-PERIOD", "1000"]
@@ -212,6 +213,13 @@ class Cluster:
         if not answers:
             raise RuntimeError("no Sentinel answers")
         return max(set(answers), key=answers.count)
+
+    def master_by_role(self) -> int:
+        """Return the port of the node that calls itself master, if it is the only one; the Sentinels are not asked."""
+        masters = [port for port in self.node_ports if self.client(port, 0.5).role()[0] == "master"]
+        if len(masters) != 1:
+            raise RuntimeError(f"{len(masters)} nodes call themselves master")
+        return masters[0]
 
     def wait_for_other_master(self, old: int, seconds: float = 30.0) -> int:
         """Wait until the Sentinels name another master than ``old`` and it takes writes; return its port."""

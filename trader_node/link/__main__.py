@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvloop
@@ -28,6 +28,8 @@ from .url import Address
 
 #: Exit status for a mistake in the settings.
 _MISTAKE = 2
+#: Any mistake in the arguments; typer exports only this subclass of it.
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 logger = logging.getLogger("link")
@@ -244,5 +246,19 @@ def _run(
         raise typer.Exit(_MISTAKE) from None
 
 
+def main() -> int:
+    """Run a link with the settings of arguments and environment; return the exit status."""
+    app = typer.Typer(add_completion=False)
+    app.command(name="link")(_run)
+    try:
+        # Not standalone, because that tells a mistake in a box of several lines.
+        return app(standalone_mode=False) or 0
+    except _UsageError as error:
+        # It names the option and its variable.
+        message = error.format_message().replace("Value error, ", "").rstrip(".")
+    sys.stderr.write(f"link: {message}; all settings: python -m trader_node.link --help\n")
+    return _MISTAKE
+
+
 if __name__ == "__main__":
-    typer.run(_run)
+    sys.exit(main())
