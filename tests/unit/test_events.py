@@ -27,11 +27,13 @@ def logfmt(text: str) -> dict[str, str]:
 
 def test_logfmt_line_can_be_taken_apart() -> None:
     text = line(
-        LogFormat.LOGFMT, 'it said "no"\nand = went', **event("lost_master", node="h:1", seconds=1.5, held=3, ok=True)
+        LogFormat.LOGFMT,
+        'it said "no"\nand = went',
+        **event("lost_master", node="h:1", seconds=1.23456, held=3, ok=True),
     )
     found = logfmt(text)
     assert found["event"] == "lost_master"
-    assert (found["node"], found["seconds"], found["held"], found["ok"]) == ("h:1", "1.500", "3", "true")
+    assert (found["node"], found["seconds"], found["held"], found["ok"]) == ("h:1", "1.235", "3", "true")
     assert found["level"] == "warning"
     assert found["msg"] == 'it said "no"\\nand = went'.replace("\\n", "\\n")
     assert found["time"].endswith("Z")

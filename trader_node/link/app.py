@@ -117,7 +117,8 @@ class Link:
         self._draining = False
         self._disk_error = ""
         self._was_accepting = False
-        self._complained_at = 0.0
+        # A master is usually found at once: the first complaint is due only when it is not.
+        self._complained_at = time.monotonic() - _COMPLAIN_INTERVAL + 1.0
         self.started_at = time.time()
 
     # --- what sessions need --------------------------------------------------------------------------------------

@@ -50,7 +50,9 @@ class EventFormatter(logging.Formatter):
             return _one_line(f"{values['time']} {values['logger']}: {record.levelname} {message}")
         named = getattr(record, "event", None)
         if named is not None:
-            values |= {"event": named} | getattr(record, "fields", {})
+            fields = getattr(record, "fields", {})
+            values |= {"event": named}
+            values |= {name: round(value, 3) if isinstance(value, float) else value for name, value in fields.items()}
         values["msg"] = message
         if self._look is LogFormat.JSON:
             return json.dumps(values, default=str)
@@ -60,8 +62,6 @@ class EventFormatter(logging.Formatter):
 def _logfmt(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.3f}"
     text = str(value)
     if text and not _QUOTED.intersection(text) and text.isprintable():
         return text
