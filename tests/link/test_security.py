@@ -390,6 +390,11 @@ def test_the_address_in_a_certificate_counts(
         _wait_until_ready(link)
         assert _client(link).rpush("list", 1, 2) == 2
         assert _client(link).lrange("list", 0, -1) == ["1", "2"]
+        # On a connection to Redis of the client's own.
+        with _client(link).pubsub(ignore_subscribe_messages=True) as listener:
+            listener.subscribe("news")
+            wait_until(lambda: _client(link).publish("news", "one"), 20, "somebody listens", 0.05)
+            wait_until(lambda: (listener.get_message() or {}).get("data") == "one", 20, "the message")
     else:
         _wait_for_reason(link, "its certificate is refused", "REDIS_TLS_SERVER_NAME")
 

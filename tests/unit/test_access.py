@@ -116,7 +116,7 @@ def test_a_certificate_that_cannot_be_used_is_named(
     assert "\n" not in str(caught.value)
 
 
-def test_renewed_files_count_and_half_renewed_ones_do_not(tmp_path: Path) -> None:
+def test_renewed_files_count_and_half_renewed_ones_do_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     authority = Authority(tmp_path)
     old, new = authority.issue("old"), authority.issue("new")
     settings = tls.Tls(old.authority, old.certificate, old.key)
@@ -124,5 +124,7 @@ def test_renewed_files_count_and_half_renewed_ones_do_not(tmp_path: Path) -> Non
     assert tls.context(settings) is first
     old.certificate.write_bytes(new.certificate.read_bytes())
     assert tls.context(settings) is first, "certificate and key do not belong together yet"
+    assert tls.context(settings) is first
+    assert caplog.text.count("does not belong to REDIS_TLS_CERT_FILE") == 1
     old.key.write_bytes(new.key.read_bytes())
     assert tls.context(settings) is not first

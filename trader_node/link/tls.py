@@ -6,9 +6,14 @@ address, so certificates need the addresses of the nodes, or one name that all o
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+
+from .events import event
+
+logger = logging.getLogger("link.tls")
 
 #: Settings, by the field of ``Tls`` that they fill.
 CA_FILE = "REDIS_TLS_CA_FILE"
@@ -62,10 +67,11 @@ def context(tls: Tls) -> ssl.SSLContext:
         return known[1]
     try:
         made = _make(tls)
-    except TlsError:
+    except TlsError as error:
         if known is None:
             raise
         made = known[1]
+        logger.warning("TLS: going on with the files as they were: %s", error, extra=event("certificates_kept"))
     _contexts[tls] = (stamp, made)
     return made
 
