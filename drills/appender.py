@@ -39,10 +39,13 @@ ORDINARY = (Kind("single"), Kind("pipeline", 16), Kind("transaction", 5)) * 2
 
 
 def volume(rate: float) -> tuple[Kind, ...]:
-    """Return clients of all kinds that append about ``rate`` integers per second together."""
+    """Return clients of all kinds that append about ``rate`` integers per second together.
+
+    One of them is never idle, so that some operation is under way whenever a fault happens.
+    """
     return (
-        Kind("single", rate=rate * 0.05),
-        Kind("single", lean=True),
+        Kind("single"),
+        Kind("single", lean=True, rate=rate * 0.05),
         Kind("pipeline", 16, rate=rate * 0.1),
         Kind("transaction", 5, rate=rate * 0.05),
         Kind("transaction", 10, lean=True, rate=rate * 0.2),

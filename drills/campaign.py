@@ -52,13 +52,14 @@ class Result:
 
     def __str__(self) -> str:
         """Return one line for people."""
-        first = f"{self.first_write:.2f} s" if self.first_write is not None else "never"
+        first = f"{self.first_write:5.2f} s" if self.first_write is not None else "  never"
+        data = "exact" if self.verdict.exact else self.verdict.differences()
         text = (
-            f"{self.nemesis}: {self.acknowledged} acknowledged, {self.indeterminate} indeterminate, "
-            f"{self.failed} failed, {self.verdict.differences()}; stall {self.longest_stall:.2f} s, first write "
-            f"{first}, replayed {self.replayed}, min-replicas {self.min_replicas}"
+            f"{self.nemesis:<32} {self.acknowledged:>7} acknowledged, {self.indeterminate:>3} indeterminate, "
+            f"{self.replayed:>6} replayed, stall {self.longest_stall:5.2f} s, first write {first}, "
+            f"min-replicas {self.min_replicas}: {data}"
         )
-        return f"{text}; {'; '.join(self.problems)}" if self.problems else text
+        return "; ".join([text, *self.problems])
 
 
 class Field:

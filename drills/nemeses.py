@@ -233,6 +233,61 @@ class RollBack(_Patient):
         return "" if after["replayed"] > before["replayed"] else "the link had nothing to replay"
 
 
+class RollBackLinkKilled(RollBack):
+    """The master comes back on an older append-only file, and the link is killed when it has begun to replay."""
+
+    name = "older AOF, link killed"
+    ends_link = True
+
+    def confirm(self) -> None:
+        """Wait until the master serves, kill the link, start it and wait until it applies writes."""
+        super().confirm()
+        self.scene.traffic(self.scene.random.uniform(0.0, 0.2))
+        self.link.kill()
+        self.link.start()
+        self.link.wait_until_ready(_FAILOVER)
+
+    def heal(self) -> None:
+        """Start what is down."""
+        if not self.link.running:
+            self.link.start()
+        super().heal()
+
+    def confirm_after(self, before: dict[str, Any], after: dict[str, Any]) -> str:
+        """Compare the numbers of starts; what the link that was killed had replayed nobody knows."""
+        started = after["journal"]["incarnation"] > before["journal"]["incarnation"]
+        return "" if started else "the link was not started again"
+
+
+class ReplicasFrozen(Nemesis):
+    """Both replicas are frozen: a master that needs one refuses to write, and goes on when they are thawed."""
+
+    name = "replicas frozen"
+    changes_master = False
+    reconnects = False
+
+    def prepare(self) -> None:
+        """Have the master insist on a replica."""
+        self._min_replicas = self.cluster.min_replicas
+        self.cluster.set_min_replicas(1)
+
+    def inject(self) -> None:
+        """Break it."""
+        for port in self._others():
+            freeze(self.cluster.nodes[port])
+
+    def confirm(self) -> None:
+        """Wait until the master refuses writes."""
+        wait_until(lambda: self.link.status()["state"] == "holding", _FAILOVER, "the master refuses writes", 0.02)
+        self.scene.traffic(self.scene.random.uniform(0.0, 1.0))
+
+    def heal(self) -> None:
+        """Thaw them."""
+        for port in self._others():
+            thaw(self.cluster.nodes[port])
+        self.cluster.set_min_replicas(self._min_replicas)
+
+
 class _Partition(Nemesis):
     def heal(self) -> None:
         """Join the network again."""
@@ -455,6 +510,27 @@ class LinkTerminatedInOutage(LinkAndMasterKilled):
         self.link.terminate()
 
 
+class LinkFrozen(Kill):
+    """The link is frozen, sleeps through a failover with operations under way, and thaws."""
+
+    name = "link frozen through a failover"
+
+    def inject(self) -> None:
+        """Break it."""
+        freeze(self.link)
+        super().inject()
+
+    def confirm(self) -> None:
+        """Wait for the failover, and let the link go on."""
+        super().confirm()
+        thaw(self.link)
+
+    def heal(self) -> None:
+        """Let the link go on and start the old master."""
+        thaw(self.link)
+        super().heal()
+
+
 class Flush(Nemesis):
     """FLUSHALL by a client through the link, while everything is well."""
 
@@ -524,6 +600,8 @@ NEMESES: dict[type[Nemesis], int] = {
     BriefFreeze: 3,
     InstantRestart: 2,
     RollBack: 2,
+    RollBackLinkKilled: 1,
+    ReplicasFrozen: 1,
     MasterAlone: 3,
     MasterWithLink: 3,
     LinkAlone: 2,
@@ -532,6 +610,7 @@ NEMESES: dict[type[Nemesis], int] = {
     TwoFailovers: 2,
     LaggingReplica: 2,
     SentinelsRestarted: 1,
+    LinkFrozen: 1,
     LinkKilled: 3,
     LinkTerminated: 1,
     LinkAndMasterKilled: 2,
