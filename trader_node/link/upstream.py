@@ -50,6 +50,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        # Send at once, not at the end of the loop's turn: Redis works while the link takes care of other clients.
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
