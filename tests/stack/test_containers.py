@@ -64,6 +64,17 @@ def test_healthcheck_of_the_trader_sees_a_hanging_node(stack: Stack) -> None:
     wait_until(lambda: stack.healthy("trader"), 60, "the trader is healthy again")
 
 
+def test_healthcheck_of_the_trader_sees_a_hanging_link(stack: Stack) -> None:
+    """The node trades on without it, and nothing is stored."""
+    pid = stack.link()["pid"]
+    _signal(stack, pid, "SIGSTOP")
+    try:
+        wait_until(lambda: not stack.healthy("trader"), 60, "the trader is unhealthy")
+    finally:
+        _signal(stack, pid, "SIGCONT")
+    wait_until(lambda: stack.healthy("trader"), 60, "the trader is healthy again")
+
+
 def test_healthcheck_of_a_sentinel_needs_a_quorum(stack: Stack) -> None:
     stack.kill("sentinel-1", "sentinel-2")
     wait_until(lambda: not stack.healthy("sentinel-3"), 60, "the last Sentinel is unhealthy")

@@ -68,6 +68,7 @@ def test_failover_under_way_is_left_alone() -> None:
 @pytest.mark.parametrize("named", [None, B])
 def test_only_the_named_master_is_failed_over(named: tuple[str, int] | None) -> None:
     assert not decision().due(named, [LOST] * 3, 10.2)
+    assert not decision().due(named, [replace(LOST, master=B)] * 3, 10.2)
 
 
 def test_orders_are_rare() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -487,6 +488,7 @@ class Link:
             "markers": {_shown(node): seq for node, seq in sorted(self.replicas.seen.items())},
             "silent_nodes": [_shown(node) for node in sorted(self.replicas.silent)],
             "started_at": self.started_at,
+            "pid": os.getpid(),
         }
 
 
