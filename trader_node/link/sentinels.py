@@ -24,7 +24,7 @@ from .url import Address, RedisTarget
 logger = logging.getLogger("link.sentinels")
 
 #: Seconds between questions to a Sentinel, in quiet times and during an outage.
-_CALM_INTERVAL, _OUTAGE_INTERVAL = 1.0, 0.1
+_CALM_INTERVAL, _OUTAGE_INTERVAL = 1.0, 0.05
 #: Seconds within which a Sentinel or a node has to answer.
 _TIMEOUT = 1.0
 _PROBE_TIMEOUT = 0.3

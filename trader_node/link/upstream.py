@@ -28,7 +28,7 @@ _COMPLAIN_INTERVAL = 5.0
 _READ_TIMEOUT_FACTOR = 5.0
 _TICK = 0.05
 #: Seconds between attempts to connect to a node that refuses.
-_RETRY = 0.04
+_RETRY = 0.03
 #: A master that has not answered for so many seconds is suspected: the other nodes are asked for their role.
 _SUSPICIOUS = 0.25
 #: Seconds between attempts that only an operator can make succeed.
