@@ -27,7 +27,7 @@ from drills.processes import Cluster, LinkProcess, Process, free_ports, freeze, 
 from drills.security import ADMIN, Account, Authority, Security
 from drills.waiting import wait_until
 from trader_node.link import wire
-from trader_node.link.rights import node_rights, sentinel_rights
+from trader_node.link.rights import OPTIONAL_COMMANDS, node_rights, sentinel_rights
 
 ID = "TRADER-001"
 AT_NODES = Account("trader", "n0de-s3cret", node_rights(ID))
@@ -277,6 +277,7 @@ def test_a_command_beyond_the_rights_fails_alone(
     assert [type(error) for error in errors[:4]] == [type(None), type(None), NoPermissionError, NoPermissionError]
     assert "NOPERM" in str(errors[4])
     assert errors[5] is None
+    assert _get(link, "/status")[1]["refused"] == 3
     admin = _admin(port)
     assert admin.lrange(f"{own}good", 0, -1) == ["1", "3"]
     assert set(admin.keys()) == {f"{own}first", f"{own}good", f"trader-{ID}.link"}
@@ -301,6 +302,16 @@ def test_a_wrong_password_is_told_until_it_is_right(
     _wait_until_ready(link)
     assert _client(link).rpush(f"trader-{ID}:list", 1) == 1
     assert _get(link, "/healthz")[0] == 200
+
+
+def test_the_optional_rights_are_optional(
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
+) -> None:
+    rights = AT_NODES.rights.replace(OPTIONAL_COMMANDS, "")
+    port, _ = serve("port PORT", _acl_file(tmp_path, Account(AT_NODES.name, AT_NODES.password, rights)))
+    link = start_link(f"redis://trader:{AT_NODES.password}@127.0.0.1:{port}", LINK_ID=ID)
+    _wait_until_ready(link)
+    assert _client(link).rpush(f"trader-{ID}:list", 1) == 1
 
 
 def test_rights_that_are_missing_are_named(

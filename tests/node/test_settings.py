@@ -90,3 +90,14 @@ def test_a_password_is_neither_in_errors_nor_in_the_representation() -> None:
     settings = Settings.from_env({"REDIS_URL": "redis://user:secret@r:1"})
     assert "secret" not in repr(settings)
     assert settings.redis.password == "secret"  # noqa: S105
+
+
+def test_the_login_of_the_link_goes_to_its_clients_and_not_into_the_representation() -> None:
+    settings = Settings.from_env({"LINK_CLIENT_PASSWORD": "secret", "REDIS_SENTINEL_PASSWORD": "hidden"})
+    options = {"host": "127.0.0.1", "port": 6379, "username": "default", "password": "secret"}
+    assert settings.link_options == options
+    assert settings.redis.sentinel_password == "hidden"  # noqa: S105
+    assert "secret" not in repr(settings)
+    assert "hidden" not in repr(settings)
+    with pytest.raises(SettingsError, match="LINK_CLIENT_USERNAME='node' is set without LINK_CLIENT_PASSWORD"):
+        Settings.from_env({"LINK_CLIENT_USERNAME": "node"})
