@@ -332,7 +332,7 @@ class LinkAlone(_Partition):
     def confirm(self) -> None:
         """Wait until the link holds, and a while."""
         wait_until(lambda: self.link.status()["state"] == "holding", _FAILOVER, "the link holds", 0.02)
-        self.scene.traffic(self.scene.random.uniform(0.0, 1.5))
+        self.scene.traffic(self.scene.random.uniform(0.0, 2.5))
 
 
 class AnswersOnly(LinkAlone):
@@ -343,6 +343,25 @@ class AnswersOnly(LinkAlone):
     def inject(self) -> None:
         """Break it."""
         self.scene.network.cut({(self._host(port), "link") for port in self.cluster.node_ports})
+
+
+class RequestsLost(LinkAlone):
+    """What the link sends to the nodes is dropped.
+
+    The kernel goes on sending what the link's old connection had written: after the healing it arrives late, behind
+    the handshake of a newer connection.
+    """
+
+    name = "partition: requests lost"
+
+    def inject(self) -> None:
+        """Break it."""
+        self.scene.network.cut({("link", self._host(port)) for port in self.cluster.node_ports})
+
+    def confirm(self) -> None:
+        """Wait until the kernel's pauses between its attempts are longer than the link's between its own."""
+        super().confirm()
+        self.scene.traffic(self.scene.random.uniform(1.0, 4.0))
 
 
 class ForcedFailover(Nemesis):
@@ -606,6 +625,7 @@ NEMESES: dict[type[Nemesis], int] = {
     MasterWithLink: 3,
     LinkAlone: 2,
     AnswersOnly: 3,
+    RequestsLost: 3,
     ForcedFailover: 2,
     TwoFailovers: 2,
     LaggingReplica: 2,
