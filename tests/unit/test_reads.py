@@ -134,6 +134,21 @@ def test_publish_is_not_repeated_and_its_client_is_told(reader: Reader, client: 
     assert reader.next_requests(0.0) == b"bunsent"
 
 
+def test_what_was_refused_was_not_carried_out_and_may_be_sent_again(reader: Reader, client: Client) -> None:
+    connected(reader)
+    client.ask("once", repeatable=False)
+    client.ask("behind", repeatable=False)
+    reader.next_requests(0.0)
+    assert isinstance(reader.receive(b"-READONLY You can't write against a read only replica.\r\n", 0.0), Reconnect)
+    reader.disconnected()
+    # Of what stood behind it nobody knows.
+    assert [name for name, _ in client.told] == ["behind"]
+    connected(reader)
+    assert reader.next_requests(0.0) == b"once"
+    reader.disconnected()
+    assert [name for name, _ in client.told] == ["behind", "once"]
+
+
 @pytest.mark.parametrize(
     ("error", "rediscover"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from trader_node.link.commands import StreamIds
 from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.login import Login
 from trader_node.link.reads import Read
+from trader_node.link.scripts import ScriptMode
 from trader_node.link.session import Session
 from trader_node.link.waiting import WaitingRoom
 
@@ -599,3 +601,122 @@ def test_hello_2(client: Client, command: str) -> None:
 
 def test_auth_says_where_the_password_belongs(client: Client) -> None:
     assert b"connection string" in client.sends("AUTH p").told
+
+
+# --- inline commands -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("SET a 1", "SET|a|1"),
+        ("  set   a \t 1  ", "set|a|1"),
+        ("SET \"a b\" 'c d'", "SET|a b|c d"),
+        (r'SET a "x\x41\n\"\q"', 'SET|a|xA\n"q'),
+        (r"SET a 'it\'s'", "SET|a|it's"),
+        ('SET a ""', "SET|a|"),
+        ('SET a b"c d"e', None),
+        ('SET a "b', None),
+        ("SET a 'b'c", None),
+    ],
+)
+def test_inline_commands(hub: Hub, client: Client, line: str, command: str | None) -> None:
+    for byte in line.encode() + b"\r\n":
+        client.session.receive(bytes([byte]))
+    if command is None:
+        assert client.told == b"-ERR Protocol error: unbalanced quotes in request\r\n"
+        assert client.closed
+    else:
+        assert wire.split_commands(hub.writes[0].payload) == [tuple(command.encode().split(b"|"))]
+
+
+def test_inline_commands_in_one_go_and_then_arrays(hub: Hub, client: Client) -> None:
+    client.session.receive(b"PING\r\n\r\nSET a 1\nGET a\r\n" + packed("SET b 2", "PING"))
+    hub.answer_write(wire.OK)
+    hub.answer_read(b"$1\r\n1\r\n")
+    hub.answer_write(wire.OK)
+    assert client.told == b"+PONG\r\n+OK\r\n$1\r\n1\r\n+OK\r\n+PONG\r\n"
+    assert hub.log == ["write SET a 1", "read GET a", "write SET b 2"]
+
+
+def test_endless_line(client: Client) -> None:
+    client.session.receive(b"SET a " + b"x" * (1 << 16))
+    assert client.told == b"-ERR Protocol error: too big inline request\r\n"
+    assert client.closed
+
+
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1\r\n", b"Host: localhost\r\n"])
+def test_browsers_are_turned_away(hub: Hub, client: Client, line: bytes) -> None:
+    client.session.receive(line + b"SET a 1\r\n")
+    assert client.told.startswith(b"-ERR Protocol error")
+    assert client.closed
+    assert hub.log == []
+
+
+def test_the_end_of_mass_insertion(hub: Hub, client: Client) -> None:
+    # What redis-cli --pipe sends behind the commands that it was given.
+    echo = b"\r\n*2\r\n$4\r\nECHO\r\n$20\r\n" + b"\r\n*1\r\n$" + b"e" * 13 + b"\r\n"
+    client.session.receive(packed("SET a 1") + echo)
+    hub.answer_write(wire.OK)
+    assert client.told == b"+OK\r\n$20\r\n\r\n*1\r\n$" + b"e" * 13 + b"\r\n"
+
+
+# --- CLIENT ----------------------------------------------------------------------------------------------------------
+
+
+def test_clients_are_listed_and_killed(hub: Hub, client: Client) -> None:
+    other = Client(hub)
+    other.session.address = b"127.0.0.1:5"
+    other.sends("CLIENT SETNAME other", "SELECT 2", "MULTI", "SET a 1")
+    hub.others = [client.session, other.session]
+    listed = client.sends("CLIENT LIST").told
+    assert b"addr=127.0.0.1:5 name=other db=2 sub=0 psub=0 ssub=0 multi=1 cmd=set user=default resp=2\n" in listed
+    assert listed.count(b"id=7 ") == 2
+    assert b"cmd=client" in client.sends("CLIENT INFO").told
+    assert client.sends("CLIENT KILL ADDR 127.0.0.1:6").told == b":0\r\n"
+    assert client.sends("CLIENT KILL 127.0.0.1:6").told == b"-ERR No such client\r\n"
+    assert not other.closed
+    assert client.sends("CLIENT KILL ADDR 127.0.0.1:5 SKIPME yes").told == b":1\r\n"
+    assert other.closed
+    assert client.sends("CLIENT KILL ID 7 SKIPME no").told == b":2\r\n"
+    assert client.closed
+
+
+# --- beyond the guarantee --------------------------------------------------------------------------------------------
+
+
+def test_at_most_once_is_sent_once_behind_the_clients_own_writes() -> None:
+    hub = Hub(allowance=Allowance(at_most_once=frozenset([b"INCR"])))
+    client = Client(hub).sends("SET a 1", "INCR a", "SET b 1")
+    assert hub.log == ["write SET a 1"]
+    hub.answer_write(wire.OK)
+    assert hub.log == ["write SET a 1", "read INCR a"]
+    assert not hub.reads[0].repeatable
+    hub.answer_read(b":2\r\n")
+    assert hub.log[-1] == "write SET b 1"
+    hub.answer_write(wire.OK)
+    assert b"at most once" in client.sends("MULTI").sends("INCR a").told
+    assert client.sends("EXEC").told == ABORTED
+
+
+@pytest.mark.parametrize("command", ["INCR marker", "incr marker"])
+def test_the_marker_is_safe_from_what_is_carried_out_at_most_once(command: str) -> None:
+    hub = Hub(allowance=Allowance(at_most_once=frozenset([b"INCR"])))
+    assert b"marker, which nobody may write" in Client(hub).sends(command).told
+
+
+def test_a_script_is_known_once_redis_has_loaded_it() -> None:
+    hub = Hub(allowance=Allowance(ScriptMode.DETERMINISTIC))
+    client = Client(hub)
+    digest = hashlib.sha1(b"return-1").hexdigest()  # noqa: S324
+    for reply, answer in ((b"-ERR Error compiling script\r\n", b"-NOSCRIPT"), (wire.encode_bulk(digest.encode()), b"")):
+        client.sends("SCRIPT LOAD return-1")
+        hub.answer_read(reply)
+        assert client.told == reply
+        client.sends(f"EVALSHA {digest.upper()} 1 k")
+        assert client.told.startswith(answer)
+    assert hub.log[-1] == "write EVAL return-1 1 k"
+    hub.answer_write(b":1\r\n")
+    assert client.sends(f"SCRIPT EXISTS {digest} {'0' * 40}").told.endswith(b"*2\r\n:1\r\n:0\r\n")
+    assert client.sends("SCRIPT FLUSH").told == wire.OK
+    assert client.sends(f"EVALSHA {digest} 0").told == b"-NOSCRIPT No matching script. Please use EVAL.\r\n"

@@ -30,8 +30,6 @@ _TIES = (
     "ALPHA, or allow SORT in LINK_AT_MOST_ONCE"
 )
 _DEFAULT = Allowance()
-#: Until the journal takes what ``outcomes`` makes of their replies.
-_CHANCE = frozenset([b"SPOP", b"XCLAIM", b"XAUTOCLAIM"])
 
 
 def classify(arguments: Arguments, now_ms: int, stream_ids: StreamIds, allowance: Allowance = _DEFAULT) -> Verdict:
@@ -68,8 +66,6 @@ def _write(name: bytes, arguments: Arguments, now_ms: int, stream_ids: StreamIds
         return refused(name, _TIES)
     if name == b"XREADGROUP" and _waits(arguments):
         return Verdict(Kind.BLOCKING_WRITE, arguments)
-    if name in _CHANCE:
-        return refused(name, "its effect is random or depends on the time it runs, so a replay would differ")
     pin = PINS.get(name)
     if pin is not None:
         arguments = pin(arguments, now_ms, stream_ids)

@@ -5,12 +5,15 @@ Quoting follows ``sdssplitargs`` of Redis: double quotes with escapes, single qu
 
 from __future__ import annotations
 
+import re
 import string
 
 #: As in Redis: a line longer than this, in bytes, is no command.
 MOST_BYTES = 64 << 10
 #: What a line of words may begin with. Anything else is another protocol, such as TLS, and better refused at once.
 LINE_STARTS = frozenset(b"\r\n \t\"'" + string.ascii_letters.encode())
+#: How ``redis-cli --pipe`` ends: an empty inline command, lest it stand behind half a line, and an ECHO.
+LAST_OF_PIPE = re.compile(rb"\r\n\*2\r\n\$4\r\nECHO\r\n\$20\r\n(.{20})\r\n\Z", re.DOTALL)
 
 _ESCAPES = {ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("b"): b"\b", ord("a"): b"\a"}
 _BLANKS = b" \t\r\n\v\f\0"

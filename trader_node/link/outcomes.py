@@ -9,6 +9,7 @@ How long a message of a consumer group has been idle is not part of the outcome:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -109,5 +110,13 @@ _OUTCOMES: dict[bytes, Callable[[Arguments, object], tuple[Arguments, ...]]] = {
     b"XCLAIM": _xclaim,
     b"XAUTOCLAIM": _xautoclaim,
 }
+_NAMED = re.compile(rb"\r\n(?:%b)\r\n" % b"|".join(sorted(_OUTCOMES)), re.IGNORECASE)
+
+
+def left_to_chance(payload: bytes) -> bool:
+    """Tell whether encoded commands may hold one that is pinned from its outcome; true also of data that looks so."""
+    return _NAMED.search(payload) is not None
+
+
 #: Commands whose journal record is rewritten once their reply was seen.
 OUTCOME_PINNED = frozenset(_OUTCOMES)

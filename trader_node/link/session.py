@@ -18,7 +18,7 @@ from .allowance import Allowance
 from .blocking import parse_any
 from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
-from .inline import LINE_STARTS, MOST_BYTES, InlineError, split_line
+from .inline import LAST_OF_PIPE, LINE_STARTS, MOST_BYTES, InlineError, split_line
 from .login import NOPROTO, Login
 from .pubsub import Subscriber
 from .reads import Read
@@ -180,7 +180,8 @@ class Session:
             for command in commands:
                 self._command(command)
             if broken:
-                self._line_up(_NO_COMMAND)
+                last = LAST_OF_PIPE.search(data)
+                self._line_up(_NO_COMMAND if last is None else (b"ECHO", last[1]))
         finally:
             self._corked = False
             self._flush()
@@ -360,6 +361,7 @@ class Session:
                 db=self._db,
                 end_db=self._db,
                 sink=self._sink(),
+                chance=verdict.pin_outcome is not None,
             )
         )
         return True
@@ -514,6 +516,7 @@ class Session:
                     end_db=self._transaction_db,
                     sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
                     writes_only=all(verdict.kind in _CHANGES for verdict in queued),
+                    chance=any(verdict.pin_outcome is not None for verdict in queued),
                 )
             )
         return True

@@ -38,8 +38,6 @@ class Waiter:
     stale: bool = False
     #: It waits no longer: its time is up, or it is gone.
     over: bool = False
-    #: A look at its keys is under way.
-    looking: bool = False
     cancel_timer: Callable[[], None] | None = None
 
     @property
@@ -65,6 +63,8 @@ class WaitingRoom:
         self._ask = ask
         self._call_later = call_later
         self._spots: dict[_Spot, deque[Waiter]] = {}
+        #: Where a look is under way.
+        self._looks: set[_Spot] = set()
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
@@ -100,14 +100,13 @@ class WaitingRoom:
     def look(self) -> None:
         """See whether somebody else has written what the first in each line waits for."""
         for spot, line in list(self._spots.items()):
-            waiter = line[0]
-            if not waiter.asking and not waiter.looking:
-                waiter.looking = True
-                _Look(waiter, spot, self._ask, self._saw).start()
+            if not line[0].asking and spot not in self._looks:
+                self._looks.add(spot)
+                _Look(spot, self._ask, self._saw).start()
 
-    def _saw(self, waiter: Waiter, spot: _Spot, something: bool) -> None:
-        waiter.looking = False
-        if something and waiter in self._spots.get(spot, ()):
+    def _saw(self, spot: _Spot, something: bool) -> None:
+        self._looks.discard(spot)
+        if something:
             self._wake(spot)
 
     def _wake(self, spot: _Spot) -> None:
@@ -172,16 +171,14 @@ class WaitingRoom:
 
 
 class _Look:
-    """Reads that tell whether there is anything for a waiter."""
+    """Reads that tell whether there is anything in a spot."""
 
     def __init__(
         self,
-        waiter: Waiter,
         spot: _Spot,
         ask: Callable[[Read], None],
-        report: Callable[[Waiter, _Spot, bool], None],
+        report: Callable[[_Spot, bool], None],
     ) -> None:
-        self._waiter = waiter
         self._spot = spot
         self._ask = ask
         self._report = report
@@ -194,10 +191,10 @@ class _Look:
             self._send(self._type, b"TYPE", self._spot[2])
 
     def _send(self, sink: ReplySink, *arguments: bytes) -> None:
-        self._ask(Read(self._waiter.db, wire.encode_command(*arguments), sink))
+        self._ask(Read(self._spot[0], wire.encode_command(*arguments), sink))
 
     def _say(self, something: bool) -> None:
-        self._report(self._waiter, self._spot, something)
+        self._report(self._spot, something)
 
     def _type(self, reply: bytes) -> None:
         self._say(reply == b"+" + self._spot[1] + wire.CRLF)
