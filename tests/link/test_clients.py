@@ -20,10 +20,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, NoScriptError, ResponseError
 from redis.retry import Retry
 
-from drills.processes import Cluster, free_ports
+from drills.processes import Cluster, LinkProcess, free_ports, freeze, thaw
 from drills.waiting import wait_until
 
-from .conftest import RunningLink
+from .conftest import status
 
 SCRIPTS = {"LINK_SCRIPTS": "deterministic", "LINK_AT_MOST_ONCE": "HINCRBY"}
 
@@ -34,7 +34,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.cluster = Cluster(folder / "cluster")
         self.cluster.start()
-        self.link = RunningLink(self.cluster.url, folder / "link", options=SCRIPTS)
+        self.link = LinkProcess(self.cluster.url, folder / "link", options=SCRIPTS)
         self.link.start()
         wait_until(lambda: self.client().ping(), 20, "the link answers", 0.02)
 
@@ -241,6 +241,28 @@ def test_at_most_once(client: Redis) -> None:
     assert client.hget("hash", "field") == "5"
 
 
+def test_what_was_popped_at_random_stays_popped_when_a_lagging_replica_is_promoted(stage: Stage, client: Redis) -> None:
+    client.sadd("set", *range(500))
+    master = stage.cluster.master()
+    replicas = [node for port, node in stage.cluster.nodes.items() if port != master]
+    copies = [stage.cluster.client(port) for port in stage.cluster.node_ports]
+    wait_until(lambda: all(copy.scard("set") == 500 for copy in copies), 10, "the replicas have it")
+    for replica in replicas:
+        freeze(replica)
+    # Or the kernel would keep for them what they do not read.
+    stage.master().execute_command("CLIENT", "KILL", "TYPE", "replica")
+    popped = [client.spop("set") for _ in range(50)] + list(client.spop("set", 50))
+    stage.cluster.nodes[master].kill()
+    for replica in replicas:
+        thaw(replica)
+    stage.cluster.wait_for_other_master(master)
+    left = client.smembers("set")
+    stage.cluster.nodes[master].start()
+    assert set(popped) | set(left) == {str(number) for number in range(500)}
+    assert len(popped) + len(left) == 500
+    assert status(stage.link)["replayed"] >= 51, "nothing was replayed: the promoted replica did not lag"
+
+
 # --- blocking --------------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +448,7 @@ def test_redis_benchmark_with_all_its_tests(stage: Stage, client: Redis, pipelin
 @pytest.mark.parametrize("name", ["EXISTS", "FLUSHALL", "CONFIG", "NONSENSE"])
 def test_a_pointless_name_in_the_setting_is_a_clear_mistake(tmp_path: Path, name: str) -> None:
     (port,) = free_ports(1)
-    link = RunningLink(f"redis://127.0.0.1:{port}", tmp_path, options={"LINK_AT_MOST_ONCE": f"EVAL,{name}"})
+    link = LinkProcess(f"redis://127.0.0.1:{port}", tmp_path, options={"LINK_AT_MOST_ONCE": f"EVAL,{name}"})
     link.start()
     wait_until(lambda: not link.running, 20, "the link has given up")
     assert link.terminate() == 2
