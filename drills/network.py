@@ -31,7 +31,7 @@ class Host:
         self.name = name
         self.address = address
         # Not ``ip netns``: that mounts, which AppArmor's profile for containers forbids whatever the capabilities.
-        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])  # noqa: S607
+        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"], process_group=0)  # noqa: S607
         own = Path("/proc/self/ns/net").readlink()
         wait_until(lambda: self._namespace.readlink() != own, 10, f"a network namespace for {name}", 0.005)
 

@@ -65,7 +65,10 @@ class Process:
         """Start the process, with ``more`` arguments; its output is appended to the log."""
         with self.log.open("ab") as log:
             environment = {**os.environ, **(self._environment or {})}
-            self._popen = subprocess.Popen([*self._arguments, *more], stdout=log, stderr=log, env=environment)
+            # A process group of its own: Ctrl-C is for whoever started it.
+            self._popen = subprocess.Popen(
+                [*self._arguments, *more], stdout=log, stderr=log, env=environment, process_group=0
+            )
 
     def signal(self, number: int) -> None:
         """Send a signal."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,8 +26,8 @@ from .nemeses import NEMESES, Nemesis
 #: So many failed faults are kept with all their logs; more would say the same again.
 _EVIDENCE = 5
 
-# Wide enough for the table where there is no terminal to ask.
-console = Console(highlight=False, width=None if Console().is_terminal else 180)
+# Wide enough for the table; a line that a narrow terminal wraps can be read, a squeezed table cannot.
+console = Console(highlight=False, width=max(150, Console().width))
 
 
 class Soak:
@@ -100,7 +101,10 @@ class Soak:
         self._tallies.setdefault(result.nemesis, Tally()).add(result)
         colour = "green" if result.good else "bold red"
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
-        console.print(f"[dim]{minutes:3d}:{seconds:02d} #{self._faults + 1:<4d}[/] [{colour}]{escape(str(result))}[/]")
+        console.print(
+            f"[dim]{minutes:3d}:{seconds:02d} #{self._faults + 1:<4d}[/] [{colour}]{escape(str(result))}[/]",
+            soft_wrap=True,
+        )
         if not result.good:
             self._bad.append({"nemesis": result.nemesis, "problems": [*result.problems, result.verdict.differences()]})
             if len(self._bad) <= _EVIDENCE:
@@ -124,7 +128,7 @@ class Soak:
         }
 
     def _print(self, summary: dict[str, Any]) -> None:
-        table = Table(title=f"seed {self._seed}, {summary['minutes']} minutes")
+        table = Table(title=f"seed {self._seed}, {summary['minutes']} minutes", box=box.SIMPLE)
         columns = ("faults", "acknowledged", "lost", "duplicated", "reordered", "phantom", "indeterminate", "replayed")
         for column in ("nemesis", *columns, "stall s", "first write s"):
             table.add_column(column, justify="left" if column == "nemesis" else "right")
