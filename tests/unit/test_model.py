@@ -151,8 +151,8 @@ class World(RuleBasedStateMachine):
         self.connection.send(self.link.next_group(self.now))
 
     @precondition(_live)
-    @rule(count=st.integers(1, 12))
-    def answer(self, count: int) -> None:
+    @rule(count=st.integers(1, 12), send_first=st.booleans())
+    def answer(self, count: int, send_first: bool = True) -> None:
         assert self.connection is not None
         self.connection.execute(count)
         data, self.connection.answers = b"".join(self.connection.answers), []
@@ -160,6 +160,9 @@ class World(RuleBasedStateMachine):
             self.lose_connection()
             return
         reply, decision = self.link.receive(data, self.now)
+        if send_first and decision is None:
+            self.pump()
+        self.link.deliver()
         if reply:
             self._write_journal()
             self.connection.send(reply)

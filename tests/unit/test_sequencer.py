@@ -135,7 +135,9 @@ class Story:
     # --- the connection ---
 
     def receive(self, data: bytes) -> tuple[bytes, Decision | None]:
-        return self.link.receive(data, self.now)
+        received = self.link.receive(data, self.now)
+        self.link.deliver()
+        return received
 
     def answer(self, data: bytes) -> Decision | None:
         answer, decision = self.receive(data)

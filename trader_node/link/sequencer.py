@@ -162,6 +162,8 @@ class Sequencer:
         self._framer = wire.ReplyFramer()
         self._group: Group | None = None
         self._last_group_entries = 0
+        #: Entries whose clients are still to be answered.
+        self._deliveries: list[tuple[Entry, list[bytes]]] = []
         self._probe_at: float | None = None
         self._connection = 0
         self._owner = ""
@@ -273,7 +275,10 @@ class Sequencer:
             self.phase = Phase.OFFLINE
 
     def receive(self, data: bytes, now: float) -> tuple[bytes, Decision | None]:
-        """Take bytes from the master; return bytes to send at once, and a decision for the shell."""
+        """Take bytes from the master; return bytes to send at once, and a decision for the shell.
+
+        Call :meth:`deliver` afterwards.
+        """
         answer, decision = self._receive(data, now)
         if isinstance(decision, Reconnect):
             # At once, so that nothing more is sent on this connection, whatever else happens before it is closed.
@@ -535,7 +540,17 @@ class Sequencer:
                 self._applied_again(entry, replies)
             else:
                 self.counters.acknowledged += 1
-                entry.deliver(replies)
+                entry.acknowledged = True
+                self._deliveries.append((entry, replies))
+
+    def deliver(self) -> None:
+        """Give clients the replies that :meth:`receive` has found.
+
+        By itself, so that the shell can send the next transaction first: Redis works on it meanwhile.
+        """
+        deliveries, self._deliveries = self._deliveries, []
+        for entry, replies in deliveries:
+            entry.deliver(replies)
 
     def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:
         if not entry.told_early:

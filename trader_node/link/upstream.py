@@ -346,6 +346,7 @@ class Upstream:
                 self._usable.set()
             self._progressed()
             self._pump()
+        self._sequencer.deliver()
         return decision
 
     def _became_ready(self, ready: Ready) -> None:
