@@ -15,6 +15,8 @@ import hiredis
 from trader_node.link import wire
 
 MARKER = "marker"
+WRITES = (b"RPUSH", b"HSET", b"FLUSHALL")
+NOPERM = "NOPERM this user has no permissions to run the 'rpush' command"
 BROKEN_REPLY = wire.encode_error("ERR unknown command")
 _run_ids = itertools.count(1)
 _histories = itertools.count(1)
@@ -43,6 +45,8 @@ class Node:
         self.replid = "history0"
         self.master = False
         self.refuse = ""
+        #: Commands that the link's user has no right to.
+        self.forbidden: set[bytes] = set()
         #: Older states of this node that may be on its disk.
         self.snapshots: list[Data] = [Data()]
         self.connections: list[Connection] = []
@@ -106,9 +110,12 @@ class Connection:
         if name == b"EXEC":
             return self._exec()
         if self._queued is not None:
-            if name in (b"RPUSH", b"HSET") and (not self.node.master or self.node.refuse):
+            if name in WRITES and (not self.node.master or self.node.refuse):
                 self._queue_error = True
                 return wire.encode_error(self.node.refuse or "READONLY You can't write against a read only replica.")
+            if name in self.node.forbidden:
+                self._queue_error = True
+                return wire.encode_error(NOPERM)
             if name == b"BROKEN":
                 self._queue_error = True
                 return BROKEN_REPLY
@@ -149,11 +156,17 @@ class Connection:
                 values = [node.data.marker.get(argument) for argument in arguments[1:]]
                 return wire.join_array([b"$-1\r\n" if value is None else wire.encode_bulk(value) for value in values])
             case b"HSET":
-                node.data.marker |= dict(zip(arguments[1::2], arguments[2::2], strict=True))
+                fields = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+                new = len(fields.keys() - node.data.marker.keys())
+                node.data.marker |= fields
                 node.touch_marker()
-                return wire.encode_integer(0)
+                return wire.encode_integer(new)
             case b"RPUSH":
                 node.data.values.append(int(arguments[1]))
                 return wire.encode_integer(len(node.data.values))
+            case b"FLUSHALL":
+                node.data = Data()
+                node.touch_marker()
+                return wire.OK
             case _:
                 raise AssertionError(f"the model does not know {name!r}")

@@ -79,6 +79,8 @@ class World(RuleBasedStateMachine):
         self.next_value = 0
         #: Values of each accepted entry, by its number; None if Redis refused it for good.
         self.accepted: dict[int, list[int] | None] = {}
+        #: Entries that empty the data set.
+        self.flushes: set[int] = set()
         #: What the client of each entry was told.
         self.replies: dict[int, bytes] = {}
         self.link = self._new_link(Journal())
@@ -122,6 +124,12 @@ class World(RuleBasedStateMachine):
             for each in broken
         )
         self._accept(payload, values, Form.BATCH, broken.count(True))
+
+    @precondition(lambda self: self.link.numbered)
+    @rule()
+    def flush(self) -> None:
+        self.flushes.add(self.link.journal.last_seq + 1)
+        self._accept(wire.encode_command(b"FLUSHALL"), [], Form.SINGLE, 1)
 
     @precondition(lambda self: self.link.numbered)
     @rule()
@@ -217,6 +225,7 @@ class World(RuleBasedStateMachine):
         for seq in [seq for seq in self.accepted if seq > known.last_seq]:
             assert seq not in self.replies, f"entry {seq} was acknowledged and is not in the journal"
             del self.accepted[seq]
+            self.flushes.discard(seq)
         self.state = copy.copy(self.state)
         self.state.incarnation += 1
         self.connection = None
@@ -277,7 +286,8 @@ class World(RuleBasedStateMachine):
     # --- what must hold ---
 
     def _expected(self, seq: int) -> list[int]:
-        return [value for number in range(1, seq + 1) for value in self.accepted.get(number) or []]
+        begin = max((number for number in self.flushes if number <= seq), default=1)
+        return [value for number in range(begin, seq + 1) for value in self.accepted.get(number) or []]
 
     @invariant()
     def every_data_set_is_a_prefix(self) -> None:
