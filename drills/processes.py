@@ -147,7 +147,7 @@ class Cluster:
 
     def _set_periods(self, port: int) -> bool:
         # The pace of the stack's Sentinels (sentinel-conf/settle.sh): nothing of it persists, and none has an option.
-        periods = ["INFO-PERIOD", "1000", "PING-PERIOD", str(min(max(self.down_after_ms // 4, 250), 1000))]
+        periods = ["INFO-PERIOD", "1000", "PING-PERIOD", str(min(max(self.down_after_ms // 4, 400), 1000))]
         if self._quick:
             # A Sentinel that thaws is in TILT, by default for 30 s in which nothing can be drilled.
             periods += ["PUBLISH-PERIOD", "1000", "TILT-PERIOD", "1000"]

@@ -77,7 +77,7 @@ tuning() {
     echo "sentinel down-after-milliseconds $MASTER_NAME $patience_ms"
     # Twice this passes before a failed attempt (split vote, leader lost) is repeated. The default of 180 s would be an
     # outage of six minutes; a failover itself takes about one second.
-    echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-5000}"
+    echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-3000}"
     # One replica after the other, so that one data set is always complete.
     echo "sentinel parallel-syncs $MASTER_NAME 1"
 }
