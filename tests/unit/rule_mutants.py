@@ -274,15 +274,13 @@ def names_nobody(original: Any, self: ReplicaMarkers, *given: Any) -> None:
 def drop_pin(name: str) -> Callable[[Patch], None]:
     def patch(monkeypatch: Patch) -> None:
         monkeypatch.delitem(PINS, name.encode())
-        # Lest it be refused.
-        nothing_is_pinned_from_its_outcome(monkeypatch)
 
     return patch
 
 
-def nothing_is_pinned_from_its_outcome(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(commands, "_CHANCE", frozenset(), raising=False)
-    monkeypatch.setattr(commands, "outcome_pin", lambda arguments: None)
+def chance_is_journalled(original: Any, *given: Any) -> Any:
+    verdict = original(*given)
+    return replace(verdict, kind=Kind.WRITE) if verdict.kind is Kind.RANDOM_POP else verdict
 
 
 def goes_on_after(cause: str, outcome: TakeOver) -> Callable[[Patch], None]:

@@ -62,6 +62,9 @@ def pinned(text: str) -> str:
         ("GEORADIUS k 0 0 1 km", Kind.READ),
         ("GEORADIUS k 0 0 1 km STOREDIST x", Kind.WRITE),
         ("SUBSCRIBE c", Kind.LOCAL),
+        ("SPOP k 3", Kind.RANDOM_POP),
+        ("XCLAIM s g c 0 1-1", Kind.WRITE),
+        ("XAUTOCLAIM s g c 0 0", Kind.WRITE),
         ("SCRIPT LOAD x", Kind.READ),
         ("SCRIPT EXISTS x", Kind.LOCAL),
         ("FUNCTION LIST", Kind.READ),
@@ -82,6 +85,8 @@ def test_kind(text: str, kind: Kind) -> None:
     ("text", "because"),
     [
         ("SORT k BY w_* ALPHA STORE x", "compare equal"),
+        ("XCLAIM s g c 100 1-1", "time it runs"),
+        ("XAUTOCLAIM s g c 00 0", "time it runs"),
         ("EVAL return 0", "LINK_SCRIPTS"),
         ("FCALL f 0", "LINK_SCRIPTS"),
         ("FUNCTION LOAD x", "LINK_SCRIPTS"),
@@ -288,10 +293,9 @@ def _flags(redis: Redis) -> dict[str, set[str]]:
 
 
 def test_what_the_server_says_writes_is_never_a_read(redis: Redis) -> None:
+    taken = (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.RANDOM_POP, Kind.REFUSED)
     wrong = {
-        name
-        for name, flags in _flags(redis).items()
-        if "write" in flags and verdict(f"{name} a b c").kind not in (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.REFUSED)
+        name for name, flags in _flags(redis).items() if "write" in flags and verdict(f"{name} a b c").kind not in taken
     }
     # Without STORE they write nothing.
     assert wrong == {"sort", "georadius", "georadiusbymember"}

@@ -16,6 +16,7 @@ from trader_node.link import commands, entries, errors, identity, journal_file, 
 from trader_node.link.commands import Kind
 from trader_node.link.group import Group
 from trader_node.link.marker import Commit, History, MarkerCommands, TakeOver
+from trader_node.link.random_pops import RandomPop
 from trader_node.link.replicas import ReplicaMarkers
 from trader_node.link.scripts import ScriptMode
 from trader_node.link.sequencer import Phase, Sequencer
@@ -25,7 +26,7 @@ from trader_node.link.wire import ReplyFramer
 
 from . import rule_mutants as out
 from . import rule_scenarios as story
-from . import test_holes, test_journal_file, test_marker, test_sequencer, test_session
+from . import test_holes, test_journal_file, test_marker, test_random_pops, test_sequencer, test_session
 from .rules import Rule, both, every, of, play, put, wrap
 from .test_sequencer import NOPERM
 
@@ -414,20 +415,40 @@ RULES = [
         )
         for name, text in story.RELATIVE.items()
     ),
-    *(
-        Rule(
-            RELATIVE_TIME,
-            f"{text.split()[0]} is pinned from its outcome, or refused",
-            of(story.pinned_from_its_outcome, text=text),
-            out.nothing_is_pinned_from_its_outcome,
-        )
-        for text in ("SPOP k", "INCRBYFLOAT k 0.1", "HINCRBYFLOAT k f 0.1", "XAUTOCLAIM s g c 0 0")
+    Rule(
+        RELATIVE_TIME,
+        "SPOP is decided before it is an entry",
+        test_random_pops.test_one_member,
+        wrap(session, "classify", out.chance_is_journalled),
     ),
     Rule(
         RELATIVE_TIME,
-        "the outcome is what happened",
-        story.outcome_says_what_happened,
-        wrap(commands, "outcome_pin", lambda original, arguments: lambda reply: (arguments,)),
+        "SPOP gives back what it has removed itself",
+        test_random_pops.test_another_client_was_faster,
+        wrap(
+            RandomPop,
+            "_done",
+            lambda original, self, members, reply: original(self, members, reply.replace(b":0", b":1")),
+        ),
+    ),
+    *(
+        Rule(
+            RELATIVE_TIME,
+            f"{text.split()[0]} of idle messages is refused",
+            of(story.refused_because_of_the_clock, text=text),
+            put(commands, "_claims_all", lambda arguments: True),
+        )
+        for text in ("XCLAIM s g c 100 1-1", "XAUTOCLAIM s g c 100 0")
+    ),
+    Rule(
+        RELATIVE_TIME,
+        "SORT that leaves the order open is refused",
+        of(story.refused_because_of_the_clock, text="SORT k BY w_* ALPHA STORE x"),
+        wrap(
+            commands,
+            "has_option",
+            lambda original, given, option, start: option != b"ALPHA" and original(given, option, start),
+        ),
     ),
     Rule(
         RELATIVE_TIME,

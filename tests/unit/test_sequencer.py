@@ -8,9 +8,8 @@ import pytest
 
 from trader_node.link import wire
 from trader_node.link.decisions import Cause, Decision, Halt, Ready, Reconnect
-from trader_node.link.entries import ENTRY_OVERHEAD_BYTES, LOST_REPLY, Entry, Form, Write
-from trader_node.link.journal import Journal, ReplacedRecord
-from trader_node.link.outcomes import left_to_chance
+from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
+from trader_node.link.journal import Journal
 from trader_node.link.policy import OnGap
 from trader_node.link.sequencer import Limits, Phase, Sequencer
 from trader_node.link.state import LinkState
@@ -128,7 +127,6 @@ class Story:
             end_db=db if end_db is None else end_db,
             sink=sink,
         )
-        write.chance = left_to_chance(write.payload)
         self.link.accept(write, self.now)
         return seq
 
@@ -847,68 +845,6 @@ def test_restarted_link_replays_from_its_journal() -> None:
     assert story.pump() == ["RPUSH a 2", "RPUSH a 3"]
     story.applied()
     assert story.link.caught_up
-
-
-# --- what is left to chance ------------------------------------------------------------------------------------------
-
-
-def _fail_over(story: Story, seq: int) -> None:
-    """Go to a master that holds the entries up to ``seq``."""
-    story.lose()
-    story.connect(Master("run2", "history2", owner=story.master.owner, seq=seq, keys=1))
-
-
-def test_what_was_left_to_chance_is_replayed_as_it_happened(story: Story) -> None:
-    story.accept("SPOP s")
-    story.accept("SADD t x", "SPOP s 2", "INCRBYFLOAT f 0.1", "SPOP nokey")
-    assert story.pump() == ["SPOP s", "SADD t x", "SPOP s 2", "INCRBYFLOAT f 0.1", "SPOP nokey"]
-    size = story.link.journal.size_bytes
-    story.applied(b"$1\r\na\r\n", b":1\r\n", b"*2\r\n$1\r\nb\r\n$1\r\nc\r\n", b"$3\r\n0.1\r\n", b"$-1\r\n")
-    assert story.replies[1] == b"$1\r\na\r\n"
-    assert story.replies[2].startswith(b"*4\r\n:1\r\n*2\r\n")
-    assert [record for record in story.log.records if record[0] == "replaced"] == [("replaced", 1), ("replaced", 2)]
-    payloads = [len(entry.payload) for entry in story.link.journal.range(1, 2)]
-    assert story.link.journal.size_bytes == sum(payloads) + 2 * ENTRY_OVERHEAD_BYTES != size
-    for _ in range(2):
-        _fail_over(story, 0)
-        assert story.pump() == ["SREM s a", "SADD t x", "SREM s b c", "SET f 0.1 KEEPTTL"]
-        story.applied()
-    assert story.master.seq == 2
-
-
-def test_chance_that_did_nothing_is_not_replayed(story: Story) -> None:
-    story.accept("SPOP nokey")
-    story.pump()
-    story.applied(b"$-1\r\n")
-    _fail_over(story, 0)
-    assert story.pump() == []
-    story.accept("RPUSH a 1")
-    story.applied()
-    assert story.pump() == ["RPUSH a 1"]
-
-
-def test_an_outcome_that_nobody_saw_is_left_to_chance_again(story: Story) -> None:
-    story.accept("SPOP s")
-    story.pump()
-    _fail_over(story, 0)
-    assert story.pump() == ["SPOP s"]
-    story.applied(b"$1\r\nb\r\n")
-    assert story.replies[1] == b"$1\r\nb\r\n"
-    _fail_over(story, 0)
-    assert story.pump() == ["SREM s b"]
-
-
-def test_a_restarted_link_knows_what_was_left_to_chance() -> None:
-    journal = Journal()
-    for seq in (1, 2):
-        journal.take(Entry(seq, 0, 0, Form.SINGLE, 1, wire.encode_command("spop", "s")))
-    journal.take(ReplacedRecord(1, 1, wire.encode_command("SREM", "s", "a")))
-    story = Story(journal, LinkState("mine", 2, contacted=True))
-    story.connect(Master(owner="mine:1:1", seq=0, keys=1))
-    assert story.pump() == ["SREM s a", "spop s"]
-    story.applied(b":1\r\n", b"$1\r\nb\r\n")
-    _fail_over(story, 0)
-    assert story.pump() == ["SREM s a", "SREM s b"]
 
 
 # --- an idle master --------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ guessing wrong would lose or double a write. A write is one of these:
 
 - exact as it is: what it does depends on its arguments and the data alone, and so replaying it does the same;
 - pinned when it is accepted (``pins``): relative expiries, ``XADD *``, approximate trimming;
-- pinned from its outcome (``outcomes``): SPOP, INCRBYFLOAT, HINCRBYFLOAT, XCLAIM, XAUTOCLAIM;
+- decided before it becomes an entry: SPOP, whose members the link asks for first (``random_pops``);
 - refused, with the reason, or carried out at most once if the user's settings allow it (``allowance``).
 
 Known limits. A key that had not expired when a command first ran may have expired when it is replayed; the command then
 finds no key. How long messages of consumer groups have been idle counts from a replay. Nodes are expected to have
-processors of the same kind where a command computes with floating point (GEO commands, ZINCRBY).
+processors of the same kind where a command computes with floating point (INCRBYFLOAT, ZINCRBY, GEO commands).
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from collections.abc import Iterable
 
 from .allowance import Allowance
 from .blocking import BLOCKING_WRITES, ids_of, parse_blocking, parse_stream_read
-from .outcomes import OUTCOME_PINNED, outcome_pin
-from .pins import PINS, StreamIds, certain_reply, has_option
+from .pins import PINS, StreamIds, certain_reply, has_option, spop_error
 from .scripts import SCRIPT_COMMANDS, classify_script
 from .tables import LOCAL, MESSAGES, READS, REASONS, UNKNOWN, WRITES
-from .verdicts import Arguments, Kind, PinFunction, Verdict, refused
+from .verdicts import Arguments, Kind, Verdict, refused
 
 _TIES = (
     "with BY and ALPHA, Redis stores elements that compare equal in an order that differs between nodes; leave out "
     "ALPHA, or allow SORT in LINK_AT_MOST_ONCE"
 )
+_IDLE = (
+    "what it claims depends on how long messages have been idle, and so on the time it runs; use 0 as min-idle-time, "
+    "or allow it in LINK_AT_MOST_ONCE"
+)
+_CLAIMS = frozenset([b"XCLAIM", b"XAUTOCLAIM"])
 _DEFAULT = Allowance()
 
 
@@ -64,12 +68,17 @@ def _write(name: bytes, arguments: Arguments, now_ms: int, stream_ids: StreamIds
         return Verdict(Kind.READ, arguments)
     if name == b"SORT" and has_option(arguments, b"BY", 2) and has_option(arguments, b"ALPHA", 2):
         return refused(name, _TIES)
+    if name == b"SPOP":
+        error = spop_error(arguments)
+        return Verdict(Kind.REFUSED, reason=error) if error else Verdict(Kind.RANDOM_POP, arguments)
+    if name in _CLAIMS and not _claims_all(arguments):
+        return refused(name, _IDLE)
     if name == b"XREADGROUP" and _waits(arguments):
         return Verdict(Kind.BLOCKING_WRITE, arguments)
     pin = PINS.get(name)
     if pin is not None:
         arguments = pin(arguments, now_ms, stream_ids)
-    return Verdict(Kind.WRITE, arguments, pin_outcome=outcome_pin(arguments))
+    return Verdict(Kind.WRITE, arguments)
 
 
 _READ_WITHOUT_STORE = frozenset([b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"])
@@ -78,6 +87,11 @@ _READ_WITHOUT_STORE = frozenset([b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"])
 def _stores(name: bytes, arguments: Arguments) -> bool:
     # A pattern, unit or key that is spelled like the option makes it a write, which is the safe side.
     return has_option(arguments, b"STORE", 2) or (name != b"SORT" and has_option(arguments, b"STOREDIST", 2))
+
+
+def _claims_all(arguments: Arguments) -> bool:
+    """Tell whether XCLAIM or XAUTOCLAIM claims messages however long they have been idle."""
+    return len(arguments) < 5 or arguments[4] == b"0"
 
 
 def _waits(arguments: Arguments) -> bool:
@@ -103,7 +117,7 @@ def _spellings(names: Iterable[bytes]) -> frozenset[bytes]:
 
 #: Reads and writes that are what they are whatever their arguments say, and that are sent as they came.
 _PLAIN_READS = _spellings(READS - MESSAGES - {b"XREAD"})
-_PLAIN_WRITES = _spellings(WRITES - PINS.keys() - OUTCOME_PINNED - _READ_WITHOUT_STORE - {b"XREADGROUP"})
+_PLAIN_WRITES = _spellings(WRITES - PINS.keys() - _CLAIMS - _READ_WITHOUT_STORE - {b"SPOP", b"XREADGROUP"})
 _SET = _spellings([b"SET"])
 
 
@@ -138,11 +152,9 @@ def common_kind(commands: list[list[bytes]], allowance: Allowance = _DEFAULT) ->
 
 
 __all__ = [
-    "OUTCOME_PINNED",
     "Allowance",
     "Arguments",
     "Kind",
-    "PinFunction",
     "StreamIds",
     "Verdict",
     "certain_reply",

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .commands import certain_reply
-from .outcomes import outcome_pin
 from .wire import encode_command, encode_error, join_array, split_commands
 
 #: Takes the whole reply, as the bytes a client expects.
@@ -38,7 +37,6 @@ class Write:
     end_db: int = 0
     sink: ReplySink | None = None
     writes_only: bool = True
-    chance: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -68,8 +66,6 @@ class Entry:
     accepted_at: float = 0.0
     #: Errors of commands that were left out of a batch, by their place among the client's commands.
     refused: dict[int, bytes] | None = None
-    #: It holds commands that are pinned from their outcome, which nobody has seen yet; see ``outcomes``.
-    chance: bool = False
 
     @property
     def void(self) -> bool:
@@ -118,16 +114,6 @@ class Entry:
         self.refused = {**refused, position: error}
         self.payload = b"".join(encode_command(*command) for command in commands)
         self.commands -= 1
-
-    def pin_outcome(self, replies: list[bytes]) -> None:
-        """Replace what was left to chance by what has happened, so that a replay does the same."""
-        pinned: list[tuple[bytes, ...]] = []
-        for command, reply in zip(split_commands(self.payload), replies, strict=True):
-            pin = outcome_pin(command)
-            pinned += (command,) if pin is None else pin(reply)
-        self.payload = b"".join(encode_command(*command) for command in pinned)
-        self.commands = len(pinned)
-        self.chance = False
 
     def _with_refused(self, replies: list[bytes]) -> list[bytes]:
         refused, left = self.refused or {}, iter(replies)

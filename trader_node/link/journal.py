@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import cast
 
 from .entries import ENTRY_OVERHEAD_BYTES, Entry, Form
-from .outcomes import left_to_chance
 
 MAGIC = b"RLJ1"
 #: CRC-32 of everything behind it; length of the body in bytes.
@@ -82,12 +81,6 @@ class Journal:
         entry.refuse_command(position, error)
         self.size_bytes += entry.size
 
-    def pin_outcome(self, entry: Entry, replies: list[bytes]) -> None:
-        """Replace what an entry left to chance by what has happened."""
-        self.size_bytes -= entry.size
-        entry.pin_outcome(replies)
-        self.size_bytes += entry.size
-
     def take(self, record: Record) -> None:
         """Take a record as read from disk. Of an entry without an AppliedRecord behind it, nobody knows who knows."""
         match record:
@@ -102,7 +95,6 @@ class Journal:
                     entry = self.entry(seq)
                     self.size_bytes -= entry.size
                     entry.commands, entry.payload = commands, payload
-                    entry.chance = left_to_chance(payload)
                     self.size_bytes += entry.size
             case SkipRecord(seq):
                 self.skip_to(seq)
@@ -112,7 +104,6 @@ class Journal:
                     entry.acknowledged = True
                 self._known_up_to = seq
             case Entry():
-                record.chance = left_to_chance(record.payload)
                 self.append(record)
 
     def trim(self, up_to: int) -> int:
@@ -152,7 +143,7 @@ def encode_entries(entries: Sequence[Entry]) -> bytes:
 
 
 def encode_replaced(entry: Entry) -> bytes:
-    """Return the record that says what an entry is from now on: some of it was refused for good, or is pinned."""
+    """Return the record that says what is left of a batch of which Redis refused commands for good."""
     return _record(
         _BODY.pack(_KIND_REPLACED, entry.form, entry.db, entry.end_db, entry.commands, entry.seq) + entry.payload
     )
@@ -187,7 +178,7 @@ class VoidRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReplacedRecord:
-    """Entry ``seq``, journalled earlier, is these commands from now on."""
+    """Of entry ``seq``, a batch journalled earlier, only these commands are left."""
 
     seq: int
     commands: int

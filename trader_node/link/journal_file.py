@@ -127,7 +127,7 @@ class JournalFile:
         self._append(encode_void(seq))
 
     def append_replaced(self, entry: Entry) -> None:
-        """Remember to write what an entry is from now on."""
+        """Remember to write what is left of a batch of which commands were refused for good."""
         self._append(encode_replaced(entry))
 
     def append_applied(self, seq: int) -> None:

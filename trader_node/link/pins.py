@@ -203,3 +203,14 @@ def certain_reply(arguments: Arguments) -> bytes:
 def _positive(text: bytes) -> bool:
     # As seconds, Redis multiplies it by 1000.
     return INTEGER.fullmatch(text) is not None and 0 < int(text) < 1 << 52
+
+
+def spop_error(arguments: Arguments) -> str:
+    """Return what Redis would say of a malformed SPOP, or nothing."""
+    if len(arguments) < 2:
+        return "ERR wrong number of arguments for 'spop' command"
+    if len(arguments) > 3:
+        return "ERR syntax error"
+    if len(arguments) == 3 and (not INTEGER.fullmatch(arguments[2]) or arguments[2].startswith(b"-")):
+        return "ERR value is out of range, must be positive"
+    return ""

@@ -66,7 +66,7 @@ class JournalLog(Protocol):
         """Remember to write that an entry was refused for good."""
 
     def append_replaced(self, entry: Entry) -> None:
-        """Remember to write what an entry is from now on."""
+        """Remember to write what is left of a batch of which commands were refused for good."""
 
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""
@@ -244,8 +244,6 @@ class Sequencer:
             write.writes_only,
             False,
             now,
-            None,
-            write.chance,
         )
         self.journal.append(entry)
         self._log.append(entry)
@@ -532,10 +530,6 @@ class Sequencer:
             self.latency.observe(now - oldest.accepted_at, len(group.entries))
         self._highest_acknowledged = max(self._highest_acknowledged, group.last)
         for entry, replies in group.replies(results):
-            if entry.chance:
-                # Before anybody is told: what they see must be what a replay does.
-                self.journal.pin_outcome(entry, replies)
-                self._log.append_replaced(entry)
             if entry.acknowledged:
                 self._applied_again(entry, replies)
             else:

@@ -21,6 +21,7 @@ from .entries import Form, ReplySink, Write
 from .inline import LAST_OF_PIPE, LINE_STARTS, MOST_BYTES, InlineError, split_line
 from .login import NOPROTO, Login
 from .pubsub import Subscriber
+from .random_pops import RandomPop
 from .reads import Read
 from .scripts import answer_script
 from .side import Side
@@ -89,7 +90,11 @@ _NO_COMMAND: tuple[bytes, ...] = ()
 _PROTOCOL_ERROR = wire.encode_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
 _DB_DIGITS = 5
 _HTTP = (b"post", b"host:")
-_CHANGES = (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.ONCE)
+_CHANGES = (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.RANDOM_POP, Kind.ONCE)
+_RANDOM_POP_REFUSED = wire.encode_error(
+    "ERR link: SPOP is not available inside MULTI: which members it removes has to be known before; use SRANDMEMBER "
+    "and then SREM"
+)
 _QUEUED_REFUSAL = wire.encode_error("EXECABORT Transaction discarded because of previous errors.")
 
 
@@ -345,6 +350,11 @@ class Session:
                 repeatable = verdict.kind is Kind.READ and arguments[0].upper() not in MESSAGES
                 self._hub.submit_read(Read(self._db, payload, self._script_sink(arguments), repeatable))
                 return True
+            case Kind.RANDOM_POP:
+                RandomPop(
+                    self._db, arguments, self._hub.submit_read, self._hub.submit_write, self._waiting_sink()
+                ).start()
+                return True
             case Kind.BLOCKING_WRITE:
                 sink = self._waiting_sink()
                 self._waiter = self._hub.waiting.wait(self._db, parse_any(arguments), sink)
@@ -361,13 +371,16 @@ class Session:
                 db=self._db,
                 end_db=self._db,
                 sink=self._sink(),
-                chance=verdict.pin_outcome is not None,
             )
         )
         return True
 
     def _queue(self, verdict: Verdict) -> None:
         """Put a command into the transaction. None waits there: as in Redis, it finds nothing instead."""
+        if verdict.kind is Kind.RANDOM_POP:
+            self._transaction_refused = True
+            self._reply(_RANDOM_POP_REFUSED)
+            return
         if verdict.kind is Kind.ONCE:
             self._transaction_refused = True
             shown = verdict.arguments[0].decode(errors="replace")
@@ -516,7 +529,6 @@ class Session:
                     end_db=self._transaction_db,
                     sink=sink if self._transaction_db == self._db else self._selecting(sink, self._transaction_db),
                     writes_only=all(verdict.kind in _CHANGES for verdict in queued),
-                    chance=any(verdict.pin_outcome is not None for verdict in queued),
                 )
             )
         return True

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
 
 Arguments = tuple[bytes, ...]
-
-#: Takes the reply that Redis gave when it first ran a command (raw RESP2) and returns the commands that have the same
-#: effect on the same data whenever they run. Pure.
-PinFunction = Callable[[bytes], tuple[Arguments, ...]]
 
 
 class Kind(enum.Enum):
@@ -22,6 +17,8 @@ class Kind(enum.Enum):
     READ = "read"
     #: Sent once, after the client's own earlier writes, and never again: at most once, because the user asked for it.
     ONCE = "once"
+    #: SPOP: which members it removes is decided first, and that is then a write.
+    RANDOM_POP = "random pop"
     #: Waits for data and is then a write; inside MULTI it does not wait.
     BLOCKING_WRITE = "blocking write"
     #: XREAD BLOCK: waits on a connection of the client's own; inside MULTI it does not wait.
@@ -41,8 +38,6 @@ class Verdict:
     arguments: Arguments = ()
     #: Why a command was refused: the text of the error reply.
     reason: str = ""
-    #: What replaces the command in the journal once its outcome was seen; None: it is replayed as it is.
-    pin_outcome: PinFunction | None = None
 
 
 def refused(name: bytes, reason: str) -> Verdict:
