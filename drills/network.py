@@ -53,6 +53,11 @@ class Host:
         """Run a command on this host and return its output."""
         return _run(*self.inside, *command, text=text)
 
+    def enter(self) -> None:
+        """Move the calling thread to this host: sockets that it opens from now on are the host's."""
+        with self._namespace.open() as namespace:
+            os.setns(namespace.fileno(), os.CLONE_NEWNET)
+
     def remove(self) -> None:
         """End the process that holds the namespace."""
         self._holder.kill()
@@ -127,7 +132,9 @@ class Network:
 
     def remove(self) -> None:
         """Remove the hosts and the bridge."""
-        for host in self.hosts.values():
+        for number, host in enumerate(self.hosts.values(), 11):
+            # At once, not when the kernel comes round to it: the next network takes the same names.
+            _run("ip", "link", "delete", f"drills{number}")
             host.remove()
         _run("ip", "link", "delete", _BRIDGE)
 

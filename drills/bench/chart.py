@@ -25,6 +25,8 @@ _BAR = 0.27
 #: What the research document claims for the whole path, p95 in ms.
 _CLAIMS = {"batch": 1.0, "GET": 0.5, "LRANGE": 0.5}
 
+_IN_AXES: Any = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -135,7 +137,7 @@ def _draw_path(axes: Axes, results: Results) -> None:
 
 
 def _scenario_name(scenario: Scenario) -> str:
-    return f"{scenario.fault}\nmin-replicas {scenario.min_replicas}"
+    return scenario.fault.replace(" with ", "\nwith ")
 
 
 def _draw_losses(axes: Axes, results: Results) -> None:
@@ -147,16 +149,24 @@ def _draw_losses(axes: Axes, results: Results) -> None:
     _bars(axes, len(scenarios), lost, texts)
     # From one batch to everything that a writer had: linear up to 10, then by powers of ten.
     axes.set_yscale("symlog", linthresh=10, linscale=0.6)
-    axes.set_ylim(0, max(20.0, *(max(values) for values in lost.values())) * 2.2)
+    axes.set_ylim(0, max(20.0, *(max(values) for values in lost.values())) * 4)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xticks(range(len(scenarios)), [_scenario_name(scenario) for scenario in scenarios])
+    for min_replicas in dict.fromkeys(scenario.min_replicas for scenario in scenarios):
+        places = [place for place, scenario in enumerate(scenarios) if scenario.min_replicas == min_replicas]
+        middle, first = sum(places) / len(places), min(places)
+        name = f"min-replicas-to-write {min_replicas}"
+        axes.annotate(name, (middle, 1), (0, -3), **_IN_AXES, ha="center", va="top", color=_PALE)
+        if first:
+            axes.axvline(first - 0.5, color=_FAINT, linewidth=1.5)
     axes.set_title("Positions lost per failover   (a writer like Nautilus', 100 positions a second)")
     axes.margins(x=0.02)
     _grid(axes, "y")
 
 
 def _draw_recovery(axes: Axes, results: Results) -> None:
-    scenarios = sorted(results.scenarios(), key=lambda scenario: scenario.min_replicas)
+    strictest = max(scenario.min_replicas for scenario in results.scenarios())
+    scenarios = [scenario for scenario in results.scenarios() if scenario.min_replicas == strictest]
     for row, scenario in enumerate(scenarios):
         for index, route in enumerate(ROUTES):
             place = row + (index - 1) * 0.25
@@ -172,5 +182,5 @@ def _draw_recovery(axes: Axes, results: Results) -> None:
     axes.set_xlim(left=0)
     axes.margins(x=0.12)
     axes.set_xlabel("seconds, every run and the median")
-    axes.set_title("From the fault to the first write")
+    axes.set_title(f"From the fault to the first write   (min-replicas {strictest})")
     _grid(axes, "x")

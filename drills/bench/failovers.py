@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from ..processes import MASTER_NAME, Cluster, freeze, thaw
+from ..network import Host, Network
+from ..processes import MASTER_NAME, Cluster, freeze, sentinel_master, thaw
 from ..waiting import wait_until
 from .results import Loss
 from .routes import HAProxy, Link
@@ -28,7 +31,12 @@ _INTERVAL = 0.1
 _SILENCE = 2.0
 _PAYLOAD = b"p" * 500
 
-FAULTS = ("kill", "freeze")
+CUT_OFF = "partition"
+CUT_OFF_TOGETHER = "partition with the clients"
+#: What befalls the master: SIGKILL, SIGSTOP, its host alone cut off, its host and the clients' cut off together.
+FAULTS = ("kill", "freeze", CUT_OFF, CUT_OFF_TOGETHER)
+#: Seconds for which two masters take writes when clients are cut off with the old one.
+_TWO_MASTERS = 2.0
 
 Connect = Callable[[], socket.socket]
 
@@ -41,11 +49,12 @@ class Writer(threading.Thread):
     error reply does not end the connection, unless it says that this is no master and the client knows Sentinel.
     """
 
-    def __init__(self, prefix: str, connect: Connect, *, leaves_replicas: bool) -> None:
+    def __init__(self, prefix: str, connect: Connect, *, leaves_replicas: bool, host: Host | None = None) -> None:
         super().__init__(name=prefix, daemon=True)
         self.prefix = prefix
         self._connect = connect
         self._leaves_replicas = leaves_replicas
+        self._host = host
         self._stopping = threading.Event()
         #: Positions handed over so far; they are numbered from 0.
         self.handed_over = 0
@@ -77,6 +86,8 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         """Write until ``stop``."""
+        if self._host is not None:
+            self._host.enter()
         start = time.monotonic()
         connection = self._connect_at_last()
         while connection is not None and not self._stopping.wait(_INTERVAL):
@@ -123,14 +134,13 @@ class Writer(threading.Thread):
 
 
 class Stage:
-    """A cluster with three writers in front of it, and the faults of its master."""
+    """A cluster on hosts of its own, three writers on one more with HAProxy and the link, and faults of the master."""
 
     def __init__(self, folder: Path, *, min_replicas: int) -> None:
-        self._folder = folder
-        self.cluster = Cluster(folder / "cluster", down_after_ms=1000, min_replicas=min_replicas)
-        nodes = [("127.0.0.1", port) for port in self.cluster.node_ports]
-        self._haproxy = HAProxy(nodes, folder / "haproxy")
-        self._link = Link(self.cluster.url, folder / "link", link_id="BENCH")
+        self._network = Network()
+        self.cluster = Cluster(folder / "cluster", down_after_ms=1000, min_replicas=min_replicas, network=self._network)
+        self._link = Link(self.cluster, folder / "link", link_id="BENCH")
+        self._haproxy = HAProxy(self.cluster, folder / "haproxy")
         self._trials = 0
 
     def start(self) -> None:
@@ -147,6 +157,7 @@ class Stage:
         self._haproxy.kill()
         self._link.kill()
         self.cluster.stop()
+        self._network.remove()
 
     def fail_over(self, fault: str) -> dict[Route, Loss]:
         """Let the writers work through one fault of the master and return what each has lost.
@@ -167,16 +178,28 @@ class Stage:
             for writer in writers.values():
                 writer.wait_for_acknowledged(RATE)
             master = self.cluster.master()
+            self._wait_for_writes_on(master, writers)
+            epoch = self._epoch()
             before = {route: writer.handed_over for route, writer in writers.items()}
             fault_at = time.monotonic()
             self._inject(fault, master)
             try:
-                recovered = self._first_writes(writers, before, master)
-                self.cluster.wait_for_other_master(master)
+                if fault == CUT_OFF_TOGETHER:
+                    self.cluster.wait_for_other_master(master)
+                    # Both sides go on with a master of their own. The duration is part of the fault.
+                    time.sleep(_TWO_MASTERS)
+                else:
+                    recovered = self._first_writes(writers, before, master)
+                    self.cluster.wait_for_other_master(master)
             finally:
                 self._heal(fault, master)
+            if fault == CUT_OFF_TOGETHER:
+                # They cannot reach the new master before.
+                fault_at = time.monotonic()
+                before = {route: writer.handed_over for route, writer in writers.items()}
+                recovered = self._first_writes(writers, before, master)
             # The old master's return, and being made a replica, are part of a failover.
-            self.cluster.wait_until_whole()
+            self.cluster.wait_until_settled()
             for writer in writers.values():
                 writer.wait_for_acknowledged(RATE)
         finally:
@@ -184,37 +207,59 @@ class Stage:
                 writer.stop()
         self._link.wait_until_drained()
         holder = self.cluster.client(self.cluster.master())
+        elections = self._epoch() - epoch
         return {
-            route: count(writer, before[route], self._found(holder, writer), recovered[route] - fault_at)
+            route: count(writer, before[route], self._found(holder, writer), recovered[route] - fault_at, elections)
             for route, writer in writers.items()
         }
+
+    def _epoch(self) -> int:
+        """Return the number of the election that the current master is from."""
+        asked = (self.cluster.client(port) for port in self.cluster.sentinel_ports)
+        return max(int(sentinel_master(client)["config-epoch"]) for client in asked)
 
     def _writer(self, route: Route) -> Writer:
         connect: dict[Route, Connect] = {
             "direct": self._ask_sentinel,
-            "haproxy": lambda: socket.create_connection((self._haproxy.host, self._haproxy.port), _SILENCE),
-            "link": lambda: socket.create_connection((self._link.host, self._link.port), _SILENCE),
+            "haproxy": lambda: socket.create_connection((self._haproxy.address, self._haproxy.port), _SILENCE),
+            "link": lambda: socket.create_connection(("127.0.0.1", self._link.port), _SILENCE),
         }
-        return Writer(f"bench-{self._trials}-{route}", connect[route], leaves_replicas=route == "direct")
+        host = self._network.hosts["link"]
+        prefix = f"bench-{self._trials}-{route}"
+        return Writer(prefix, connect[route], leaves_replicas=route == "direct", host=host)
 
     def _ask_sentinel(self) -> socket.socket:
-        sentinels = [("127.0.0.1", port) for port in self.cluster.sentinel_ports]
-        address = Sentinel(sentinels, socket_timeout=0.5).discover_master(MASTER_NAME)  # type: ignore[no-untyped-call]
+        sentinels = [(self.cluster.address(port), port) for port in self.cluster.sentinel_ports]
+        # redis-py would ask each silent Sentinel four times, up to 10 s apart, before it asks the next one.
+        patience = {"socket_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
+        sentinel = Sentinel(sentinels, sentinel_kwargs=patience)  # type: ignore[no-untyped-call]
+        address = sentinel.discover_master(MASTER_NAME)  # type: ignore[no-untyped-call]
         return socket.create_connection(address, _SILENCE)
 
     def _inject(self, fault: str, master: int) -> None:
-        node = self.cluster.nodes[master]
+        host = self.cluster.hosts[master]
         if fault == "kill":
-            node.kill()
+            self.cluster.nodes[master].kill()
+        elif fault == "freeze":
+            freeze(self.cluster.nodes[master])
+        elif fault == CUT_OFF:
+            self._network.separate([host])
         else:
-            freeze(node)
+            self._network.separate([host, "link"])
 
     def _heal(self, fault: str, master: int) -> None:
-        node = self.cluster.nodes[master]
         if fault == "kill":
-            node.start()
+            self.cluster.restart(master)
+        elif fault == "freeze":
+            thaw(self.cluster.nodes[master])
         else:
-            thaw(node)
+            self._network.heal()
+
+    def _wait_for_writes_on(self, master: int, writers: dict[Route, Writer]) -> None:
+        """Wait until the master has writes of each writer: a fault elsewhere would tell nothing."""
+        holder = self.cluster.client(master)
+        keys = [writer.last_key.decode() for writer in writers.values()]
+        wait_until(lambda: holder.exists(*keys) == len(keys), 20, "writes of every writer on the master", 0.02)
 
     def _first_writes(
         self, writers: dict[Route, Writer], before: dict[Route, int], old: int, seconds: float = 30.0
@@ -252,7 +297,7 @@ class Stage:
         return [int(length) for length in pipeline.execute()]
 
 
-def count(writer: Writer, before: int, found: list[int], recovery: float) -> Loss:
+def count(writer: Writer, before: int, found: list[int], recovery: float, elections: int) -> Loss:
     """Compare what a writer handed over with how many times the data set holds each position.
 
     Parameters
@@ -265,15 +310,19 @@ def count(writer: Writer, before: int, found: list[int], recovery: float) -> Los
         For each position how many times it is there.
     recovery
         Seconds from the fault to the first write on the new master.
+    elections
+        How many times the Sentinels replaced the master.
 
     Raises
     ------
     NoDataError
-        If nothing was handed over after the fault: then nothing could be lost.
+        If nothing was handed over after the fault, or no master was replaced: then nothing could be lost.
 
     """
     if writer.handed_over <= before or not writer.acknowledged:
         raise NoDataError(f"no data: {writer.prefix} handed nothing over during the fault")
+    if elections < 1:
+        raise NoDataError(f"no data: {writer.prefix}: the Sentinels replaced no master")
     missing = {number for number, times in enumerate(found) if times == 0}
     return Loss(
         handed_over=writer.handed_over,
@@ -281,5 +330,6 @@ def count(writer: Writer, before: int, found: list[int], recovery: float) -> Los
         lost_dropped=len(missing - writer.acknowledged),
         duplicated=sum(times > 1 for times in found),
         recovery=recovery,
+        elections=elections,
         dropped=dict(writer.drops),
     )

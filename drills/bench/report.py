@@ -185,6 +185,7 @@ def _losses(results: Results) -> list[str]:
                     str(sum(loss.lost_acknowledged for loss in losses)),
                     str(sum(loss.duplicated for loss in losses)),
                     str(sum(loss.handed_over for loss in losses)),
+                    " ".join(str(loss.elections) for loss in losses),
                     f"{results.recovery(scenario, route):.2f}",
                 ]
             )
@@ -195,13 +196,15 @@ def _losses(results: Results) -> list[str]:
         "of those acknowledged",
         "duplicated",
         "handed over",
+        "elections",
         "s to the first write",
     ]
     text = (
         f"{failovers} failovers. In each of them three writers open 100 positions a second, one on each route, and "
         "hand them over in a batch every 100 ms. Like Nautilus, they drop a batch that meets an error. Lost: handed "
         "over, and not in Redis when all is well again. The time is from the fault to the first write that the new "
-        "master holds."
+        "master holds; where the clients were cut off together with the old one, from the end of that. Two "
+        "elections: the Sentinels replaced the master a second time right after the first."
     )
     reasons = [
         f"- {NAMES[route]}: " + "; ".join(f"{count} {error}" for error, count in found.most_common())

@@ -24,6 +24,8 @@ class Loss:
     duplicated: int
     #: From the fault to the first write that the new master holds, in seconds.
     recovery: float
+    #: How many times the Sentinels replaced the master: soon after the first time they may do so again.
+    elections: int
     #: Positions in batches that were dropped, by the error that the batch met; some of them may have been applied.
     dropped: dict[str, int] = field(default_factory=dict)
 

@@ -42,7 +42,7 @@ class Bench:
         """Start the cluster and HAProxy; links are started by ``fresh_link``."""
         self.cluster.start()
         self.cluster.wait_until_whole()
-        self._haproxy = HAProxy([(_HOST, port) for port in self.cluster.node_ports], self._folder / "haproxy")
+        self._haproxy = HAProxy(self.cluster, self._folder / "haproxy")
         self._haproxy.start()
         self._haproxy.wait_until_ready()
 
@@ -58,7 +58,7 @@ class Bench:
         if self._link is not None:
             self._link.kill()
         name = f"BENCH-{next(self._links)}"
-        self._link = Link(self.cluster.url, self._folder / name, link_id=name, fsync=fsync)
+        self._link = Link(self.cluster, self._folder / name, link_id=name, fsync=fsync)
         self._link.start()
         self._link.wait_until_ready()
 

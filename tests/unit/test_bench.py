@@ -177,15 +177,17 @@ class TestCount:
         return writer
 
     def test_acknowledged_and_dropped_are_kept_apart(self) -> None:
-        loss = count(self._writer({0, 1, 2, 4}, 6), 2, [1, 0, 2, 0, 1, 1], 1.5)
+        loss = count(self._writer({0, 1, 2, 4}, 6), 2, [1, 0, 2, 0, 1, 1], 1.5, 1)
         assert (loss.lost_acknowledged, loss.lost_dropped, loss.lost, loss.duplicated) == (1, 1, 2, 1)
 
-    @pytest.mark.parametrize(("acknowledged", "handed_over"), [({0, 1}, 2), (set(), 4)])
-    def test_a_failover_in_which_nothing_was_handed_over_is_no_data(
-        self, acknowledged: set[int], handed_over: int
+    @pytest.mark.parametrize(
+        ("acknowledged", "handed_over", "elections"), [({0, 1}, 2, 1), (set(), 4, 1), ({0, 1, 2, 3}, 4, 0)]
+    )
+    def test_a_failover_that_could_cost_nothing_is_no_data(
+        self, acknowledged: set[int], handed_over: int, elections: int
     ) -> None:
         with pytest.raises(NoDataError, match="no data"):
-            count(self._writer(acknowledged, handed_over), 2, [1] * handed_over, 1.5)
+            count(self._writer(acknowledged, handed_over), 2, [1] * handed_over, 1.5, elections)
 
 
 class TestTransactions:
