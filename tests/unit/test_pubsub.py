@@ -148,6 +148,13 @@ def test_client_that_goes_takes_its_connection_with_it(client: Client, side: Fak
     assert side.closed
 
 
+def test_messages_stay_at_redis_while_the_client_does_not_read_them(client: Client, side: FakeSide) -> None:
+    client.session.pause(True)
+    assert side.paused
+    client.session.pause(False)
+    assert not side.paused
+
+
 def test_subscribing_waits_for_the_replies_before_it(hub: Hub, client: Client) -> None:
     client.sends("GET a", "SUBSCRIBE c")
     assert hub.sides == []

@@ -31,6 +31,7 @@ class FakeSide:
         self.take = take
         self.up = False
         self.closed = False
+        self.paused = False
         self.restarted = ""
         self.sent: list[str] = []
 
@@ -49,6 +50,9 @@ class FakeSide:
     def send(self, data: bytes) -> None:
         if self.up:
             self.sent.append(words(data))
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
 
     def restart(self, reason: str) -> None:
         self.restarted = reason

@@ -85,6 +85,11 @@ class Subscriber:
             self._answer(wire.encode_error(f"ERR Can't execute '{shown}': {_ALLOWED}"))
         return True
 
+    def pause(self, paused: bool) -> None:
+        """Take no messages while the client does not read them."""
+        if self._side is not None:
+            self._side.pause(paused)
+
     def close(self) -> None:
         """End all subscriptions: the client is gone, or has reset its connection."""
         if self._side is not None:

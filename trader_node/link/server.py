@@ -75,12 +75,18 @@ class Client(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Read no more from a client that does not read its replies."""
         self._writable = False
+        self._tell_session()
         self.regulate()
 
     def resume_writing(self) -> None:
         """Read on."""
         self._writable = True
+        self._tell_session()
         self.regulate()
+
+    def _tell_session(self) -> None:
+        if self.session is not None:
+            self.session.pause(not self._writable)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End the session."""

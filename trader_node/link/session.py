@@ -299,6 +299,11 @@ class Session:
             self._subscriber = None
         self.resume()
 
+    def pause(self, paused: bool) -> None:
+        """Take no messages for a client that does not read what it gets, or go on."""
+        if self._subscriber is not None:
+            self._subscriber.pause(paused)
+
     def _command(self, command: object) -> None:
         if not isinstance(command, list) or not all(isinstance(argument, bytes) for argument in command):
             self._line_up(_NO_COMMAND)

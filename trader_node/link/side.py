@@ -30,6 +30,9 @@ class Wire(Protocol):
     def abort(self) -> None:
         """Drop the connection."""
 
+    def pause(self, paused: bool) -> None:
+        """Leave what comes to the kernel and to Redis, or read on."""
+
 
 class Side(Protocol):
     """What sessions see of a connection of their own."""
@@ -39,6 +42,9 @@ class Side(Protocol):
 
     def restart(self, reason: str) -> None:
         """Give the connection up and make another one."""
+
+    def pause(self, paused: bool) -> None:
+        """Leave what comes to the kernel and to Redis, which ends the connection when that becomes too much."""
 
     def close(self) -> None:
         """End it for good."""
@@ -66,6 +72,7 @@ class SideConnection:
         #: Replies of the login that are still due.
         self._login = 0
         self._connection: Wire | None = None
+        self._paused = False
         self._task = asyncio.create_task(self._run(), name="side connection")
 
     def send(self, data: bytes) -> None:
@@ -78,6 +85,12 @@ class SideConnection:
         if self._connection is not None:
             self._connection.end(Reconnect(reason))
 
+    def pause(self, paused: bool) -> None:
+        """Leave what comes to the kernel and to Redis, or read on."""
+        self._paused = paused
+        if self._connection is not None:
+            self._connection.pause(paused)
+
     def close(self) -> None:
         """End it for good."""
         self._task.cancel()
@@ -89,6 +102,7 @@ class SideConnection:
                 self._framer = wire.ReplyFramer()
                 self._login = 1 + bool(self._auth)
                 self._connection = connection
+                connection.pause(self._paused)
                 connection.write(self._auth + ROLE)
                 try:
                     await asyncio.wait([connection.ended])

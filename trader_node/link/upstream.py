@@ -82,6 +82,15 @@ class _Connection(asyncio.Protocol):
         if data and self.transport is not None and not self.ended.done():
             self.transport.write(data)
 
+    def pause(self, paused: bool) -> None:
+        """Read nothing for now, or read on."""
+        if self.transport is None or self.transport.is_closing() or paused is not self.transport.is_reading():
+            return
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
     def abort(self) -> None:
         """Drop the connection without waiting for what has not been sent."""
         if self.transport is not None:
