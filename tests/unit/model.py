@@ -28,15 +28,12 @@ class Data:
 
     values: list[int] = field(default_factory=list)
     marker: dict[bytes, bytes] = field(default_factory=dict)
-
-    @property
-    def seq(self) -> int:
-        """How far the marker says the data set is."""
-        return int(self.marker.get(b"s", b"0"))
+    #: How far it really is, also when the marker is gone: for the test, the link cannot see it.
+    seq: int = 0
 
 
 class Node:
-    """One Redis process."""
+    """One Redis process, and what its disk holds."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,18 +44,29 @@ class Node:
         self.refuse = ""
         #: Commands that the link's user has no right to.
         self.forbidden: set[bytes] = set()
-        #: Older states of this node that may be on its disk.
-        self.snapshots: list[Data] = [Data()]
+        #: Older states of this node that may be on its disk, with their times, oldest first.
+        self.snapshots: list[tuple[float, Data]] = [(0.0, Data())]
         self.connections: list[Connection] = []
 
     def snapshot(self) -> Data:
         """Return a copy of the data set."""
         return copy.deepcopy(self.data)
 
+    def save(self, now: float, age: float) -> None:
+        """Keep the state of this moment, and forget those that a crash cannot bring back any more."""
+        self.snapshots.append((now, self.snapshot()))
+        while self.snapshots[1][0] <= now - age:
+            del self.snapshots[0]
+
     def touch_marker(self) -> None:
         """Break the WATCH of every connection."""
         for connection in self.connections:
             connection.watch_broken = connection.watching
+
+    def delete_marker(self) -> None:
+        """Lose the marker to somebody's DEL, or to eviction."""
+        self.data.marker = {}
+        self.touch_marker()
 
     def begin_history(self) -> None:
         """Take a new replication id, as Redis does at each promotion."""
@@ -82,25 +90,39 @@ class Connection:
         self.open = True
         self.watching = False
         self.watch_broken = False
-        self.to_execute: list[list[bytes]] = []
-        self.answers: list[bytes] = []
+        self._under_way = b""
+        self._to_execute: list[list[bytes]] = []
+        self._answers = b""
         self._queued: list[list[bytes]] | None = None
         self._queue_error = False
         self._reader = hiredis.Reader()
         node.connections.append(self)
 
     def send(self, data: bytes) -> None:
-        """Take bytes that the node has not looked at yet."""
-        self._reader.feed(data)
-        while (command := self._reader.gets()) is not False:
-            self.to_execute.append(command)
+        """Send bytes that the node has not looked at yet."""
+        self._under_way += data
 
-    def execute(self, count: int) -> None:
-        """Let the node execute the next commands; what was sent to a process that is gone is gone with it."""
-        if not self.open:
-            return
-        for _ in range(min(count, len(self.to_execute))):
-            self.answers.append(self._one(self.to_execute.pop(0)))
+    def execute(self, count: int, late: int = 0) -> bool:
+        """Let the node execute the next commands, of those that have arrived; tell if there were any.
+
+        ``late`` bytes of what was sent last have not arrived. What was sent to a process that is gone is gone with it.
+        """
+        arrived = max(len(self._under_way) - late, 0)
+        self._reader.feed(self._under_way[:arrived])
+        self._under_way = self._under_way[arrived:]
+        while (command := self._reader.gets()) is not False:
+            self._to_execute.append(command)
+        if not self.open or not self._to_execute:
+            return False
+        now, self._to_execute = self._to_execute[:count], self._to_execute[count:]
+        self._answers += b"".join([self._one(command) for command in now])
+        return True
+
+    def take(self, late: int = 0) -> bytes:
+        """Return the bytes that have come back; ``late`` of them are still under way."""
+        come = max(len(self._answers) - late, 0)
+        data, self._answers = self._answers[:come], self._answers[come:]
+        return data
 
     def _one(self, command: list[bytes]) -> bytes:
         name = command[0]
@@ -159,13 +181,16 @@ class Connection:
                 fields = dict(zip(arguments[1::2], arguments[2::2], strict=True))
                 new = len(fields.keys() - node.data.marker.keys())
                 node.data.marker |= fields
+                node.data.seq = int(fields.get(b"s", node.data.seq))
                 node.touch_marker()
                 return wire.encode_integer(new)
             case b"RPUSH":
                 node.data.values.append(int(arguments[1]))
                 return wire.encode_integer(len(node.data.values))
+            case b"LRANGE":
+                return wire.join_array([wire.encode_bulk(b"%d" % value) for value in node.data.values])
             case b"FLUSHALL":
-                node.data = Data()
+                node.data.values, node.data.marker = [], {}
                 node.touch_marker()
                 return wire.OK
             case _:

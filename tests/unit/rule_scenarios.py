@@ -19,8 +19,8 @@ from trader_node.link.state import LinkState
 
 from . import test_commands, test_holes, test_session
 from .model import MARKER, Connection, Node
-from .test_model import World
 from .test_sequencer import NOPERM, Master, Story, words
+from .world import World
 
 # --- scenarios: a link against a model of Redis ----------------------------------------------------------------------
 
@@ -57,11 +57,10 @@ def old_bytes_behind_a_refusal() -> None:
 
 def _read_all(connection: Connection, link: Sequencer) -> Any:
     """Let the node execute what it got, and the link take the answers."""
-    answer, decision = b"", None
-    while connection.to_execute and not isinstance(decision, Halt | Reconnect):
-        connection.execute(len(connection.to_execute))
-        data, connection.answers = b"".join(connection.answers), []
-        answer, decision = link.receive(data, 0.0)
+    decision = None
+    while not isinstance(decision, Halt | Reconnect) and connection.execute(50):
+        answer, decision = link.receive(connection.take(), 0.0)
+        link.deliver()
         connection.send(answer)
     return decision
 
@@ -91,7 +90,8 @@ def later_run_takes_over_between_exec_and_watch() -> None:
     new_connection = Connection(node)
     new_connection.send(new.connected(0.0))
     assert isinstance(_read_all(new_connection, new), Ready)
-    decision = _read_all(old_connection, old)
+    old_connection.execute(50)
+    _, decision = old.receive(old_connection.take(), 0.0)
     assert isinstance(decision, Reconnect), "it goes on, though another run owns the data set"
 
 

@@ -20,8 +20,8 @@ from trader_node.link.journal_file import Fsync
 from trader_node.link.state import LinkState
 from trader_node.link.url import parse_redis_url
 
-from .test_model import World
 from .test_sequencer import Master, Story, _journal, words
+from .world import World
 
 A, B = ("10.0.0.1", 6379), ("10.0.0.2", 6379)
 S1 = ("10.0.1.1", 26379)
