@@ -90,6 +90,13 @@ def usual_replies(address: tuple[str, int], request: bytes) -> bytes:
         return received
 
 
+def difference(received: bytes, expected: bytes) -> str:
+    """Return what is there and what should be, from a few bytes before the first difference."""
+    same = next((place for place, (a, b) in enumerate(zip(received, expected, strict=False)) if a != b), 0)
+    start = max(0, same - 20)
+    return f"{received[start : same + 100]!r} instead of {expected[start : same + 20]!r}"
+
+
 @dataclass(slots=True)
 class _Load:
     """What all connections share; times are of ``time.perf_counter``."""
@@ -129,7 +136,7 @@ class _Client(asyncio.Protocol):
         complete = len(received) // size
         for number in range(complete):
             if received[number * size : (number + 1) * size] != self._replies:
-                self._fail(f"unexpected reply: {received[number * size :][:200]!r}")
+                self._fail(f"unexpected reply: {difference(received[number * size :], self._replies)}")
                 return
         self._received = received[complete * size :]
         self._load.seconds += [now - sent_at for sent_at in self._sent_at[:complete]]

@@ -230,6 +230,11 @@ class TestTransactions:
         assert first_error([b"OK", reader.gets()]) == "WRONGTYPE x"
         assert first_error([b"OK", [1, [b"x"]]]) is None
 
+    def test_what_differs_is_shown(self) -> None:
+        told = batches.difference(b"+QUEUED\r\n" * 20 + b"-NOREPLICAS x", b"+QUEUED\r\n" * 20 + b"*1\r\n:1\r\n")
+        assert "-NOREPLICAS x" in told
+        assert len(told) < 120
+
     def test_transaction(self) -> None:
         assert transaction([(b"GET", b"k")]) == (
             b"*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n$4\r\nEXEC\r\n"
