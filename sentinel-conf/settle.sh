@@ -51,10 +51,11 @@ wait_for_master() {
     done
 }
 
-# The last Sentinel of the list waits as long as set, the first one 30 % less, those between in equal steps. A master that is killed ends its connections to all of
-# them in one moment, and with equal settings they suspect it in one moment, each votes for itself, none is elected, and
-# the next attempt comes only after twice the failover timeout (seen in one of twenty failovers). Like this the second one
-# completes the quorum and has the others' votes before they stand for election themselves.
+# The last Sentinel of the list waits as long as set, the first one 30 % less, those between in equal steps. A master that
+# is killed ends its connections to all of them in one moment: with equal settings they suspect it in one moment, each
+# votes for itself, none is elected, and the next attempt comes only after twice the failover timeout (seen in one of
+# twenty failovers). Like this the second one completes the quorum and has the others' votes before they stand for
+# election themselves.
 own_down_after_ms() {
     rank=0 count=0
     for sentinel in $SENTINELS; do
