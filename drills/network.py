@@ -15,6 +15,7 @@ from pathlib import Path
 from .waiting import wait_until
 
 _BRIDGE = "drills0"
+_INTERFACES = Path("/sys/class/net")
 
 
 def allowed() -> bool:
@@ -74,7 +75,7 @@ class Network:
         self._prefix = prefix
         self.hosts: dict[str, Host] = {}
         self._cuts: set[tuple[str, str]] = set()
-        if (Path("/sys/class/net") / _BRIDGE).exists():
+        if (_INTERFACES / _BRIDGE).exists():
             _run("ip", "link", "delete", _BRIDGE)
         _run("ip", "link", "add", _BRIDGE, "type", "bridge")
         _run("ip", "address", "add", f"{prefix}.1/24", "dev", _BRIDGE)
@@ -85,6 +86,8 @@ class Network:
         number = 11 + len(self.hosts)
         host = Host(name, f"{self._prefix}.{number}")
         outer = f"drills{number}"
+        if (_INTERFACES / outer).exists():
+            _run("ip", "link", "delete", outer)
         _run("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", str(host.pid))
         _run("ip", "link", "set", outer, "master", _BRIDGE, "up")
         host.run("ip", "address", "add", f"{host.address}/24", "dev", "eth0")

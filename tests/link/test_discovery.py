@@ -48,7 +48,7 @@ def _bring_back(cluster: Cluster, old: int, new: int) -> None:
         cluster.nodes[old].start()
     # Rather than wait until a Sentinel has noticed that it is no master any more.
     wait_until(lambda: cluster.client(old).replicaof("127.0.0.1", new), 20, "REPLICAOF taken")
-    cluster.wait_until_whole()
+    cluster.wait_until_settled()
 
 
 def _stalls(
