@@ -137,7 +137,12 @@ def _draw_path(axes: Axes, results: Results) -> None:
 
 
 def _scenario_name(scenario: Scenario) -> str:
-    return scenario.fault.replace(" with ", "\nwith ")
+    return scenario.fault.replace(" with the ", "\nwith ")
+
+
+def _short(value: float) -> str:
+    """Return a count that fits on top of a bar."""
+    return number(value) if value < 1000 else f"{value / 1000:.1f}k"
 
 
 def _draw_losses(axes: Axes, results: Results) -> None:
@@ -145,7 +150,7 @@ def _draw_losses(axes: Axes, results: Results) -> None:
     if not scenarios:
         raise NoDataError("no data: failovers")
     lost = {route: [results.lost_per_failover(scenario, route) for scenario in scenarios] for route in ROUTES}
-    texts = {route: [number(value) for value in lost[route]] for route in ROUTES}
+    texts = {route: [_short(value) for value in lost[route]] for route in ROUTES}
     _bars(axes, len(scenarios), lost, texts)
     # From one batch to everything that a writer had: linear up to 10, then by powers of ten.
     axes.set_yscale("symlog", linthresh=10, linscale=0.6)
@@ -181,6 +186,6 @@ def _draw_recovery(axes: Axes, results: Results) -> None:
     axes.set_ylim(len(scenarios) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.margins(x=0.12)
-    axes.set_xlabel("seconds, every run and the median")
-    axes.set_title(f"From the fault to the first write   (min-replicas {strictest})")
+    axes.set_xlabel("seconds, every run and the median; partition with clients: from its end")
+    axes.set_title(f"From fault to first write   (min-replicas {strictest})")
     _grid(axes, "x")
