@@ -125,6 +125,12 @@ def test_numbering_behind_a_lost_tail_survives_a_restart(folder: Folder) -> None
     file, journal = folder.open()
     # The data set turned out to hold entry 9.
     journal.skip_to(9)
+    file.append_skip(9)
+    file.flush(10)
+    folder.crash()
+    # Also where nothing was written since: the next start must not replay over the hole.
+    file, journal = folder.open()
+    assert (journal.first_seq, journal.last_seq) == (10, 9)
     file.append(entry(10))
     file.flush(11)
     folder.crash()

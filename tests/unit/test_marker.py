@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from trader_node.link import wire
@@ -27,8 +29,14 @@ HERE, ELSEWHERE = History("run1", "history1"), History("run2", "history2")
 NONE = Marker("", None)
 
 
-def state(*, contacted: bool = True, incarnation: int = 3, adopted: tuple[str, int] = ("", 0)) -> LinkState:
-    return LinkState("mine", incarnation, contacted, *adopted)
+def state(
+    *,
+    contacted: bool = True,
+    incarnation: int = 3,
+    adopted: tuple[str, int] = ("", 0),
+    runs: list[list[int]] | None = None,
+) -> LinkState:
+    return LinkState("mine", incarnation, contacted, *adopted, runs or [])
 
 
 def journal(first: int, last: int) -> Journal:
@@ -44,11 +52,10 @@ def situation(
     last: History | None = ELSEWHERE,
     applied: int = 0,
     unknown: bool = False,
-    began: int | None = None,
     look: Look | None = None,
     adopt: bool = False,
 ) -> Situation:
-    return Situation(HERE, keys, last, applied, unknown, began, look, adopt)
+    return Situation(HERE, keys, last, applied, unknown, "", look, adopt)
 
 
 def refused(cause: Cause, marker: Marker, *why: str, now: Situation, mine: LinkState, kept: Journal) -> None:
@@ -95,9 +102,35 @@ def test_data_set_ahead_at_the_first_look_means_that_the_tail_was_lost() -> None
 
 
 def test_data_set_of_an_earlier_run_ahead_of_this_one_is_refused() -> None:
-    now = situation(began=8)
-    refused(Cause.FORKED, Marker("mine:2:7", 9), "earlier run", now=now, mine=state(), kept=journal(5, 10))
-    assert decide(Marker("mine:2:7", 8), now, state(), journal(5, 10)) == TakeOver(8)
+    mine = state(runs=[[1, 0], [2, 3], [3, 8]])
+    refused(Cause.FORKED, Marker("mine:2:7", 9), "earlier run", now=situation(), mine=mine, kept=journal(5, 10))
+    assert decide(Marker("mine:2:7", 8), situation(), mine, journal(5, 10)) == TakeOver(8)
+
+
+@pytest.mark.parametrize("last", [None, ELSEWHERE])
+def test_data_set_of_a_run_before_the_last_one_is_told_apart_too(last: History | None) -> None:
+    # Run 1 wrote 1 to 105, the journal lost what is behind 100, run 2 numbered its own from 101: run 3 finds run 1's.
+    mine = state(runs=[[1, 0], [2, 100]])
+    now = situation(last=last)
+    refused(Cause.FORKED, Marker("mine:1:7", 105), "earlier run", now=now, mine=mine, kept=journal(90, 150))
+
+
+def test_copy_of_the_journal_in_another_process_is_left_alone() -> None:
+    now = replace(situation(), nonce="here")
+    assert decide(Marker("mine:3:7:here", 9), now, state(), journal(5, 10)) == TakeOver(9)
+    refused(Cause.NEWER_RUN, Marker("mine:3:7:there", 9), "stop one", now=now, mine=state(), kept=journal(5, 10))
+    assert decide(Marker("mine:2:7:there", 9), now, state(), journal(5, 10)) == TakeOver(9)
+
+
+def test_of_very_old_runs_the_strictest_bound_is_kept() -> None:
+    mine = LinkState("mine")
+    for incarnation in range(1, 201):
+        mine.incarnation = incarnation
+        mine.note_run(incarnation * 10)
+    assert len(mine.runs) <= 64
+    assert mine.shared_with(199) == 2000
+    assert mine.shared_with(200) is None
+    assert mine.shared_with(1) == 10
 
 
 def test_data_set_ahead_later_means_another_writer() -> None:

@@ -25,15 +25,17 @@ def journal(first: int, last: int, acknowledged: int = 0) -> Journal:
     return result
 
 
-def situation(
-    *, keys: int = 5, last: History | None = ELSEWHERE, applied: int = 0, began: int | None = None
-) -> Situation:
-    return Situation(HERE, keys, last, applied, unknown_outcome=True, run_began_behind=began)
+def situation(*, keys: int = 5, last: History | None = ELSEWHERE, applied: int = 0) -> Situation:
+    return Situation(HERE, keys, last, applied, unknown_outcome=True)
 
 
-def continued(marker: Marker, now: Situation, kept: Journal, cause: Cause) -> TakeOver:
+def run_began(behind: int) -> LinkState:
+    return LinkState("mine", 3, contacted=True, runs=[[3, behind]])
+
+
+def continued(marker: Marker, now: Situation, kept: Journal, cause: Cause, mine: LinkState = MINE) -> TakeOver:
     """Decide, and go on where deciding alone would have stopped for this cause."""
-    refusal = decide(marker, now, MINE, kept)
+    refusal = decide(marker, now, mine, kept)
     assert isinstance(refusal, Refusal)
     assert refusal.cause is cause
     assert go_on(refusal, marker, now, kept, OnGap.STOP) is refusal
@@ -63,13 +65,13 @@ def test_gap_loses_exactly_what_the_journal_has_forgotten() -> None:
 
 
 def test_entries_of_an_earlier_run_stay_and_those_of_this_run_follow() -> None:
-    outcome = continued(Marker("mine:2:1", 9), situation(began=7), journal(5, 10), Cause.FORKED)
+    outcome = continued(Marker("mine:2:1", 9), situation(), journal(5, 10), Cause.FORKED, run_began(7))
     assert (outcome.seq, outcome.lost, outcome.unsure) == (7, 0, 0)
     assert "no entry is lost" in outcome.warning
 
 
 def test_entries_of_this_run_that_the_journal_has_forgotten_are_lost_with_a_fork() -> None:
-    outcome = continued(Marker("mine:2:1", 9), situation(began=2), journal(5, 10), Cause.FORKED)
+    outcome = continued(Marker("mine:2:1", 9), situation(), journal(5, 10), Cause.FORKED, run_began(2))
     assert (outcome.seq, outcome.lost) == (4, 2)
 
 

@@ -109,7 +109,7 @@ RULES = [
         FENCE,
         "the owner is unique to a connection of a run",
         story.later_run_takes_over_between_exec_and_watch,
-        put(sequencer, "owner_name", lambda mine, connection: f"{mine.journal_id}:1:1"),
+        put(sequencer, "owner_name", lambda mine, connection, nonce: f"{mine.journal_id}:1:1"),
     ),
     Rule(
         FENCE,
@@ -197,7 +197,7 @@ RULES = [
         TWO_LINKS,
         "entries of an earlier run are told from this run's",
         test_holes.test_data_set_of_a_lost_tail_is_told_from_this_runs_entries,
-        out.in_situation(run_began_behind=None),
+        put(state.LinkState, "shared_with", lambda mine, incarnation: None),
     ),
     Rule(
         TWO_LINKS,

@@ -34,6 +34,9 @@ class Log:
     def append_void(self, seq: int) -> None:
         self.records.append(("void", seq))
 
+    def append_skip(self, seq: int) -> None:
+        self.records.append(("skip", seq))
+
     def append_replaced(self, entry: Entry) -> None:
         self.records.append(("replaced", entry.seq))
 
@@ -831,10 +834,37 @@ def test_journal_that_lost_its_tail_numbers_on_behind_the_data_set() -> None:
     ready = story.connect(Master(owner="mine:1:1", seq=5, keys=1))
     assert (ready.marker, ready.replay) == (5, 0)
     assert "2 entries ahead" in ready.warning
+    assert ("skip", 5) in story.log.records, "the next start must know it, too"
     assert story.accept("RPUSH a 6") == 6
     assert story.pump() == ["RPUSH a 6"]
     story.applied()
     assert story.master.seq == 6
+
+
+def test_refusal_is_told_when_its_record_can_be_on_disk(story: Story) -> None:
+    """A client that was told NOPERM must not find the write done after a crash of the link."""
+    story.accept("RPUSH a 1")
+    story.accept("RPUSH b 1", "RPUSH b 2")
+    story.pump()
+    replies = wire.OK + wire.encode_error(NOPERM) * 3 + wire.QUEUED + wire.encode_error(ABORTED)
+    story.link.receive(replies + wire.OK + story.master.marker(), story.now)
+    assert ("void", 1) in story.log.records
+    assert story.replies == {}, "told before the shell could write the journal"
+    story.link.deliver()
+    assert story.replies[1] == wire.encode_error(NOPERM)
+    assert story.replies[2].startswith(b"-EXECABORT")
+
+
+def test_what_a_client_may_have_been_told_before_a_crash_is_not_dropped(story: Story) -> None:
+    """Nothing on disk says that the entry was acknowledged, but it may have been."""
+    kept = Journal()
+    kept.take(_journal(1).entry(1))
+    story = Story(kept, LinkState("mine", 2, contacted=True))
+    story.connect(Master(owner="mine:1:1", seq=0, keys=1))
+    story.pump()
+    decision = story.aborted({0: NOPERM})
+    assert isinstance(decision, Halt)
+    assert decision.cause is Cause.REPLAY_REFUSED
 
 
 def test_restarted_link_replays_from_its_journal() -> None:

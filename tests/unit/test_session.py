@@ -228,6 +228,14 @@ def test_whatever_comes_in_one_go_means_the_same_as_piece_by_piece(commands: lis
     assert together.told == singly.told
 
 
+@pytest.mark.parametrize("before", [b"", b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"], ids=["alone", "behind a command"])
+def test_map_that_holds_a_command_is_none(hub: Hub, client: Client, before: bytes) -> None:
+    """A RESP3 map answers to [0] with what its key 0 holds: a read, with an EVAL around it."""
+    client.sends("PING")
+    client.session.receive(before + b"%2\r\n$4\r\nEVAL\r\n:1\r\n:0\r\n$3\r\nGET\r\n")
+    assert not any("EVAL" in line for line in hub.log)
+
+
 def test_batch_split_anywhere_by_the_network_is_the_same_writes(hub: Hub) -> None:
     commands = ["SET a 1", "RPUSH b 2", "MULTI", "SET c 3", "EXEC", "DEL d"]
     data = packed(*commands)

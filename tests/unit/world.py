@@ -18,7 +18,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from trader_node.link import wire
 from trader_node.link.decisions import Cause, Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import JOURNALLED_REPLY, LOST_REPLY, Entry, Form, Write
-from trader_node.link.journal import Journal, decode_records, encode_applied, encode_entry, encode_replaced, encode_void
+from trader_node.link.journal import (
+    Journal,
+    decode_records,
+    encode_applied,
+    encode_entry,
+    encode_replaced,
+    encode_skip,
+    encode_void,
+)
 from trader_node.link.replicas import ReplicaMarkers
 from trader_node.link.sequencer import Limits, Phase, Sequencer
 from trader_node.link.state import LinkState
@@ -44,6 +52,9 @@ class Disk:
 
     def append_void(self, seq: int) -> None:
         self._pending += encode_void(seq)
+
+    def append_skip(self, seq: int) -> None:
+        self._pending += encode_skip(seq)
 
     def append_replaced(self, entry: Entry) -> None:
         self._pending += encode_replaced(entry)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -91,7 +92,14 @@ class Link:
                 extra=event("journal_in_memory"),
             )
         self.sequencer = Sequencer(
-            journal, state, config.marker_key, log=self._file, auth=self._auth, on_gap=config.on_gap, adopt=config.adopt
+            journal,
+            state,
+            config.marker_key,
+            log=self._file,
+            auth=self._auth,
+            on_gap=config.on_gap,
+            adopt=config.adopt,
+            nonce=secrets.token_hex(4),
         )
         self.reader = Reader(self._auth)
         self.discovery = Discovery()

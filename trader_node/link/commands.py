@@ -137,6 +137,9 @@ def common_kind(commands: list[list[bytes]], allowance: Allowance = _DEFAULT) ->
 
     A quick look for the hot path: None says nothing but that each has to be classified by itself.
     """
+    # RESP3 maps and sets come as other types, and what they hold may spell anything.
+    if any(type(command) is not list for command in commands):
+        return None
     if len(commands) == 1:
         return _plain_kind(commands[0], allowance)
     names = {command[0] for command in commands}

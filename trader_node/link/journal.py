@@ -104,6 +104,8 @@ class Journal:
                     entry.acknowledged = True
                 self._known_up_to = seq
             case Entry():
+                # Whether its client was told is not always on disk: it may have been.
+                record.told_early = True
                 self.append(record)
 
     def trim(self, up_to: int) -> int:

@@ -117,10 +117,13 @@ class JournalFile:
 
     def append(self, entry: Entry) -> None:
         """Remember to write an entry; :meth:`flush` writes."""
-        if entry.seq != self._next_seq:
-            self._append(encode_skip(entry.seq - 1))
         self._next_seq = entry.seq + 1
         self._entries.append(entry)
+
+    def append_skip(self, seq: int) -> None:
+        """Remember to write that the entries up to ``seq`` are in the data set and lost from the journal."""
+        self._next_seq = seq + 1
+        self._append(encode_skip(seq))
 
     def append_void(self, seq: int) -> None:
         """Remember to write that an entry was refused for good."""

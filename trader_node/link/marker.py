@@ -52,6 +52,8 @@ class Refusal:
 
     reason: str
     cause: Cause
+    #: If forked: the last entry that means the same there.
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,8 @@ class Situation:
     last_applied: int
     #: A transaction was sent whose outcome is unknown.
     unknown_outcome: bool
-    #: The last entry of earlier runs of the link, or None before its first handshake.
-    run_began_behind: int | None = None
+    #: Of this process; see ``owner_name``.
+    nonce: str = ""
     #: The earlier look at this marker of another journal, if there was one.
     look: Look | None = None
     #: The user says that no other link of this id runs.
@@ -100,9 +102,12 @@ _LOOK_SECONDS = 4.0
 _IDLE_SLACK = 1.0
 
 
-def owner_name(state: LinkState, connection: int) -> str:
-    """Return the value that fences: unique to one connection of one run of the link."""
-    return f"{state.journal_id}:{state.incarnation}:{connection}"
+def owner_name(state: LinkState, connection: int, nonce: str = "") -> str:
+    """Return the value that fences: unique to one connection of one run of the link.
+
+    ``nonce`` tells processes apart that were started from copies of one journal, which count alike.
+    """
+    return f"{state.journal_id}:{state.incarnation}:{connection}" + (f":{nonce}" if nonce else "")
 
 
 def parse_marker(owner: object, seq: object) -> Marker:
@@ -124,21 +129,23 @@ def decide(marker: Marker, situation: Situation, state: LinkState, journal: Jour
         if not state.contacted:
             return _begin_on(marker, situation)
         return _foreign(marker, marker.seq, state, journal)
-    incarnation = rest.partition(":")[0]
-    if incarnation.isdigit() and int(incarnation) > state.incarnation:
+    incarnation, _, rest = rest.partition(":")
+    nonce = rest.partition(":")[2]
+    run = int(incarnation) if incarnation.isdigit() else state.incarnation
+    if run > state.incarnation or (run == state.incarnation and nonce != situation.nonce):
         return Refusal(
             f"a newer run of this link (owner {marker.owner}) has taken the data set: two links use one journal; "
             "stop one of them",
             Cause.NEWER_RUN,
         )
-    earlier = incarnation.isdigit() and int(incarnation) < state.incarnation
-    began = situation.run_began_behind
-    if earlier and began is not None and marker.seq > began:
+    shared = state.shared_with(run)
+    if shared is not None and marker.seq > shared:
         return Refusal(
-            f"the data set holds entries up to {marker.seq} of an earlier run, but this run has numbered its own from "
-            f"{began + 1}: the journal had lost its tail in a crash, and this node has that tail; compare the "
+            f"the data set holds entries up to {marker.seq} of an earlier run, but a later one has numbered its own "
+            f"from {shared + 1}: the journal had lost its tail in a crash, and this node has that tail; compare the "
             "data, then go on with LINK_ON_GAP=continue",
             Cause.FORKED,
+            shared,
         )
     return _own(marker.seq, situation, journal)
 

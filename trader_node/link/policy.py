@@ -33,7 +33,7 @@ def go_on(
             return _from_the_beginning(journal, marker.seq or 0, refusal)
         case Cause.FORKED:
             # What the earlier run wrote stays; what this run has numbered since is sent behind it.
-            return _from_the_beginning(journal, situation.run_began_behind or 0, refusal)
+            return _from_the_beginning(journal, refusal.shared, refusal)
         case Cause.MARKER_LOST if situation.keys == 0:
             return _from_the_beginning(journal, 0, refusal)
         case Cause.MARKER_LOST:

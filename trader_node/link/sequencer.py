@@ -68,6 +68,9 @@ class JournalLog(Protocol):
     def append_replaced(self, entry: Entry) -> None:
         """Remember to write what is left of a batch of which commands were refused for good."""
 
+    def append_skip(self, seq: int) -> None:
+        """Remember to write that the entries up to ``seq`` are in the data set and lost from the journal."""
+
     def append_applied(self, seq: int) -> None:
         """Remember to write that clients may know of the entries up to ``seq``."""
 
@@ -82,6 +85,9 @@ class NullLog:
         """Write nothing."""
 
     def append_replaced(self, entry: Entry) -> None:
+        """Write nothing."""
+
+    def append_skip(self, seq: int) -> None:
         """Write nothing."""
 
     def append_applied(self, seq: int) -> None:
@@ -134,6 +140,7 @@ class Sequencer:
         auth: bytes = b"",
         on_gap: OnGap = OnGap.STOP,
         adopt: bool = False,
+        nonce: str = "",
     ) -> None:
         self.journal = journal
         self.state = state
@@ -156,6 +163,7 @@ class Sequencer:
         self._auth = auth
         self._on_gap = on_gap
         self._adopt = adopt
+        self._nonce = nonce
         #: The marker of another journal, and when it was looked at.
         self._looked: tuple[Marker, float] | None = None
         self._marker = MarkerCommands(marker_key)
@@ -163,7 +171,7 @@ class Sequencer:
         self._group: Group | None = None
         self._last_group_entries = 0
         #: Entries whose clients are still to be answered.
-        self._deliveries: list[tuple[Entry, list[bytes]]] = []
+        self._deliveries: list[tuple[Entry, list[bytes] | bytes]] = []
         self._probe_at: float | None = None
         self._connection = 0
         self._owner = ""
@@ -184,8 +192,6 @@ class Sequencer:
         self._highest_sent = 0
         #: Reads wait until the master holds this entry.
         self._catch_up_to = 0
-        #: The last entry of earlier runs, once the first marker was seen.
-        self._run_began_behind: int | None = None
 
     def __repr__(self) -> str:
         """Show the live state; tests assert on it."""
@@ -255,7 +261,7 @@ class Sequencer:
         self._framer = wire.ReplyFramer()
         self._replies = []
         self._connection += 1
-        self._owner = owner_name(self.state, self._connection)
+        self._owner = owner_name(self.state, self._connection, self._nonce)
         self._commit = Commit(self._marker, self._owner)
         self._handshake_at = now
         self.retry_at = 0.0
@@ -386,7 +392,7 @@ class Sequencer:
             last_history=self._last_history,
             last_applied=self._applied,
             unknown_outcome=self._unknown_outcome,
-            run_began_behind=self._run_began_behind,
+            nonce=self._nonce,
             look=Look(looked[0], now - looked[1], identity.idle) if looked is not None else None,
             adopt=self._adopt,
         )
@@ -401,6 +407,8 @@ class Sequencer:
         self._gap = outcome.lost, outcome.unsure
         if outcome.skip:
             self.journal.skip_to(outcome.seq)
+            # At once: the next start must know that there was something, too.
+            self._log.append_skip(outcome.seq)
         if outcome.write_seq and not self.state.contacted and marker.seq is not None:
             self.state.adopted_owner, self.state.adopted_seq = marker.owner, marker.seq
             self.state_changed = True
@@ -421,13 +429,13 @@ class Sequencer:
         lost, unsure = self._gap
         self.counters.gap_lost += lost
         self.counters.gap_unsure += unsure
-        self._last_history = self._history
-        if not self.state.contacted:
+        if self._last_history is None:
+            # Saved before the first entry of this run is sent.
+            self.state.note_run(self.journal.last_seq)
             self.state.contacted = True
             self.state_changed = True
+        self._last_history = self._history
         marker = self._takeover_seq
-        if self._run_began_behind is None:
-            self._run_began_behind = self.journal.last_seq
         self._catch_up_to = max(self._highest_acknowledged, self._highest_sent)
         replay = max(self._highest_acknowledged - marker, 0)
         self._unknown_outcome = False
@@ -533,6 +541,7 @@ class Sequencer:
             if entry.acknowledged:
                 self._applied_again(entry, replies)
             else:
+                entry.told_early = False
                 self.counters.acknowledged += 1
                 entry.acknowledged = True
                 self._deliveries.append((entry, replies))
@@ -540,11 +549,14 @@ class Sequencer:
     def deliver(self) -> None:
         """Give clients the replies that :meth:`receive` has found.
 
-        By itself, so that the shell can send the next transaction first: Redis works on it meanwhile.
+        By itself, so that the shell can write the journal and send the next transaction first.
         """
         deliveries, self._deliveries = self._deliveries, []
         for entry, replies in deliveries:
-            entry.deliver(replies)
+            if isinstance(replies, bytes):
+                entry.refuse(replies)
+            else:
+                entry.deliver(replies)
 
     def _applied_again(self, entry: Entry, replies: list[bytes]) -> None:
         if not entry.told_early:
@@ -595,13 +607,15 @@ class Sequencer:
             return None
         for refusal in refusals:
             entry, error = refusal.entry, refusal.error
-            if entry is None or (entry.acknowledged and error.startswith("OOM")):
+            # A client of an earlier run may have been told as well: nobody knows any more.
+            told = entry is not None and (entry.acknowledged or entry.told_early)
+            if entry is None or (told and error.startswith("OOM")):
                 # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
                 self.retry_at = now + self._limits.operator_delay
                 return None
             # Told from the journal only, and not a command at all: it can never have been applied, nor will it be.
             hopeless = entry.told_early and error.startswith("ERR ")
-            if entry.acknowledged and not hopeless:
+            if told and not hopeless:
                 return self._halt(
                     f"Redis refuses to replay entry {entry.seq}, which a client was told is done: "
                     f"{without_payload(error)}: undo the "
@@ -633,9 +647,9 @@ class Sequencer:
         self._highest_acknowledged = max(self._highest_acknowledged, entry.seq)
         if entry.form is Form.TRANSACTION:
             error = wire.encode_error(f"EXECABORT Transaction discarded because of previous errors: {refusal.error}")
-            entry.refuse(error)
-        else:
-            entry.deliver([error] * commands)
+        # Told when the record is on disk: a client that knows of the refusal must not find the write done after all.
+        entry.acknowledged = True
+        self._deliveries.append((entry, error if entry.form is Form.TRANSACTION else [error] * commands))
 
     def _not_applied(self, decision: Decision) -> Decision:
         # The answer says that nothing was applied: the outcome is known.

@@ -165,8 +165,10 @@ class Upstream:
         written = self._before_send()
         # Read the clock behind it: a slow disk must not count against the master.
         now = time.monotonic()
-        if self._write is not None and written:
-            self._write.write(self._sequencer.next_group(now))
+        if written:
+            if self._write is not None:
+                self._write.write(self._sequencer.next_group(now))
+            self._sequencer.deliver()
         self._send_reads(now)
 
     def _send_reads(self, now: float) -> None:
@@ -355,7 +357,8 @@ class Upstream:
                 self._usable.set()
             self._progressed()
             self._pump()
-        self._sequencer.deliver()
+        elif self._before_send():
+            self._sequencer.deliver()
         return decision
 
     def _became_ready(self, ready: Ready) -> None:
