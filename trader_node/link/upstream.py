@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
-from . import tls
+from . import tls, wire
 from .config import LinkConfig
 from .decisions import Decision, Halt, Ready, Reconnect
 from .discovery import Discovery
+from .errors import Blame, blame
 from .events import event
 from .force import ForceDecision
 from .hold import Hold
+from .losses import QuickLosses
 from .reads import Reader
 from .sentinels import SentinelWatch
 from .sequencer import Phase, Sequencer
@@ -35,6 +40,9 @@ _SUSPICIOUS = 0.25
 _OPERATOR_DELAY = 1.0
 #: Sentinels announce a promotion within about a second; a node that they do not name after this is not the master.
 _SETTLE_SECONDS = 3.0
+#: Of what a server said last, at most so many bytes are looked at.
+_LAST_WORD_BYTES = 4096
+_LAST_ERROR = re.compile(rb"(?:^|\n)-([A-Z]+ [^\r\n]*)\r\n$")
 
 
 class _Connection(asyncio.Protocol):
@@ -47,6 +55,13 @@ class _Connection(asyncio.Protocol):
         self.ended: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self.heard_at = time.monotonic()
         self.heard = False
+        self._encrypted = encrypted
+        #: Nothing has been asked yet.
+        self._unasked = True
+        #: The error that the last bytes were, if they were one.
+        self._error = ""
+        #: Nothing but that has ever come.
+        self._only_error = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -55,8 +70,13 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = time.monotonic()
+        self._error = _last_error(data)
+        self._only_error = bool(self._error) and not self.heard and data.count(wire.CRLF) == 1
         self.heard = True
-        if not self.ended.done():
+        if self._unasked and not self.ended.done():
+            # Too many clients, or protected mode: Redis says so and closes.
+            self.end(self._refused(self._error or "it speaks before it is asked: it is no Redis server"))
+        elif not self.ended.done():
             decision = self._receive(data)
             if decision is not None and not isinstance(decision, Ready):
                 self.end(decision)
@@ -65,12 +85,31 @@ class _Connection(asyncio.Protocol):
         if problem := tls.problem(exc):
             self.end(Reconnect(problem, delay=_OPERATOR_DELAY, operator=True))
             return
+        self._hear_the_rest()
         reason = f"connection lost: {exc}" if exc else "connection closed by the server"
-        if self.heard:
-            self.end(Reconnect(reason))
+        if self._only_error:
+            self.end(self._refused(self._error))
+        elif self.heard:
+            self.end(Reconnect(f"{reason}: {self._error}" if self._error else reason))
         else:
             # Such a server does so every time: a port that wants TLS, or the other way round, or an address not bound.
             self.end(Reconnect(f"{reason} before it said a word{self._hint}", delay=_TICK))
+
+    @staticmethod
+    def _refused(error: str) -> Reconnect:
+        return Reconnect(error, delay=_OPERATOR_DELAY, operator=blame(error) is Blame.COMMAND)
+
+    def _hear_the_rest(self) -> None:
+        """Take what the server said before it reset the connection: why.
+
+        Whoever is still sending learns of the reset first, and the transport reads no more.
+        """
+        if self.ended.done() or self._encrypted or self.transport is None:
+            return
+        peer = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            if peer is not None and (data := os.read(peer.fileno(), _LAST_WORD_BYTES)):
+                self.data_received(data)
 
     def end(self, decision: Decision) -> None:
         """End the connection with a decision; the first one counts."""
@@ -80,6 +119,7 @@ class _Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes unless the connection has ended."""
         if data and self.transport is not None and not self.ended.done():
+            self._unasked = False
             self.transport.write(data)
 
     def pause(self, paused: bool) -> None:
@@ -141,6 +181,7 @@ class Upstream:
         self._force = ForceDecision(len(config.target.hosts))
         self._forcing: asyncio.Task[None] | None = None
         self._last_master: Address | None = None
+        self._losses = QuickLosses()
 
     @property
     def holds(self) -> int:
@@ -185,10 +226,12 @@ class Upstream:
             decision = await self._serve(node)
             self._sequencer.disconnected()
             now = time.monotonic()
-            if self.current == node:
+            # Once is enough for what happens again and again; ``_complain`` goes on telling.
+            if self.current == node and not self._losses.worrying:
                 logger.warning(
                     "lost master %s:%d: %s", *node, decision.reason, extra=event("lost_master", node=_shown(node))
                 )
+            delay = self._losses.lost(node, now - self._connected_at) if self.current == node else 0.0
             self.current = None
             self._note_hold(now)
             if isinstance(decision, Halt):
@@ -208,9 +251,12 @@ class Upstream:
                 self._force_failover(node, now)
             else:
                 self._force.answered()
+            if self._losses.worrying and delay:
+                times = f"lost {self._losses.count} times, each time as soon as it was connected"
+                reconnect = replace(reconnect, reason=f"{times}: {reconnect.reason}", operator=True)
             self.trouble = f"{node[0]}:{node[1]}: {reconnect.reason}" if reconnect.operator else ""
             self._complain(node, reconnect)
-            await self._wait_for_news(max(reconnect.delay, 0.01))
+            await self._wait_for_news(max(reconnect.delay, delay, 0.01))
 
     def _pick(self) -> Address | None:
         candidates = self._discovery.candidates(time.monotonic())
@@ -495,6 +541,12 @@ class Upstream:
         if decision is None:
             self._send_reads(now)
         return decision
+
+
+def _last_error(data: bytes) -> str:
+    """Return the error that bytes of a server end with, or nothing."""
+    found = _LAST_ERROR.search(data[-_LAST_WORD_BYTES:])
+    return found[1].decode(errors="replace") if found is not None else ""
 
 
 def _shown(address: Address | None) -> str:
