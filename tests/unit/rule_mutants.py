@@ -317,3 +317,11 @@ def acknowledged_is_done(self: Sequencer, _: Ready) -> None:
 
 def one_too_many(self: Sequencer, ready: Ready) -> None:
     self._next_seq = max(ready.marker, self.journal.first_seq)
+
+
+def as_if_empty(found: Marker, now: Situation, mine: LinkState, kept: Journal) -> tuple[Any, ...]:
+    return found, replace(now, last_history=None, keys=0), mine, kept
+
+
+def as_if_here(found: Marker, now: Situation, mine: LinkState, kept: Journal) -> tuple[Any, ...]:
+    return found, replace(now, last_history=now.history), mine, kept

@@ -121,7 +121,7 @@ RULES = [
         DELETED,
         "same process and same history: write it again, replay nothing",
         on.test_marker_deleted_on_the_same_master_is_written_again_and_nothing_replayed,
-        out.decided(lambda found, now, mine, kept: (found, replace(now, last_history=None, keys=0), mine, kept)),
+        out.decided(out.as_if_empty),
     ),
     Rule(
         DELETED,
@@ -133,7 +133,7 @@ RULES = [
         DELETED,
         "on another master: halt",
         on.test_marker_missing_on_another_master_halts,
-        out.decided(lambda found, now, mine, kept: (found, replace(now, last_history=now.history), mine, kept)),
+        out.decided(out.as_if_here),
     ),
     Rule(
         DELETED,
@@ -151,7 +151,7 @@ RULES = [
         DELETED,
         "an empty data set is replayed from the first entry",
         on.test_empty_master_gets_everything,
-        out.decided(lambda found, now, mine, kept: (found, replace(now, last_history=now.history), mine, kept)),
+        out.decided(out.as_if_here),
     ),
     Rule(
         DELETED,

@@ -7,12 +7,12 @@ says k. Where the link has to stop, the world does what its message tells an ope
 from __future__ import annotations
 
 import copy
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 import hiredis
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from trader_node.link import wire
@@ -123,13 +123,25 @@ class World(RuleBasedStateMachine):
         self.replies: dict[int, bytes] = {}
         #: Somebody deleted a marker, so that the link may have to stop.
         self.tampered = False
-        self.halts: list[Cause] = []
+        #: What has happened in this world, so that a test can tell that it was worth walking.
+        self.seen: Counter[str] = Counter()
         self._start_link(Journal())
 
     def _start_link(self, journal: Journal) -> None:
         limits = Limits(group_entries=3, retry_delay=0.0, operator_delay=0.0)
         self.link = self.sequencer_class(journal, self.state, MARKER, log=self.disk, limits=limits)
         self.replicas = self.replicas_class(TARGET, MARKER, self.state.journal_id)
+
+    def _count(self) -> None:
+        """Note what this run of the link has met, before it ends."""
+        counters = self.link.counters
+        for name in ("replayed", "fenced", "lost_replies", "told_early", "late_errors", "refused"):
+            self.seen[name] += getattr(counters, name)
+
+    @initialize(served=st.integers(0, 5))
+    def begin(self, served: int) -> None:
+        if served:
+            self.serve(0, 1)
 
     # --- clients ---
 
@@ -230,7 +242,9 @@ class World(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 2), rounds=st.integers(1, 4))
     def serve(self, index: int, rounds: int) -> None:
-        """Go a long way at once: a handshake and whole transactions."""
+        """Go a long way at once: a handshake with a master and whole transactions."""
+        masters = [number for number, node in enumerate(self.nodes) if node.master]
+        index = index if index in masters else masters[index % len(masters)]
         for _ in range(rounds + 2):
             if self.connection is None:
                 self.connect(index)
@@ -247,6 +261,20 @@ class World(RuleBasedStateMachine):
         self.lose_connection()
         self.serve(index, 2)
         self.run_late_bytes(index)
+
+    @precondition(lambda self: self._live() and self.link.phase is Phase.READY)
+    @rule(executed=st.integers(0, 12), again=st.booleans(), deleted=st.booleans())
+    def lose_answers(self, executed: int, again: bool, deleted: bool = False) -> None:
+        """The node executes what it got, or a part of that, and the answers get lost, and maybe the marker, too."""
+        assert self.connection is not None
+        index = self.nodes.index(self.connection.node)
+        self.pump()
+        self.connection.execute(executed)
+        self.lose_connection()
+        if deleted:
+            self.delete_marker(index)
+        if again:
+            self.serve(index, 1)
 
     @precondition(lambda self: self.connection is None)
     @rule(first=st.integers(0, 2), second=st.integers(0, 2), executed=st.integers(0, 12))
@@ -280,11 +308,9 @@ class World(RuleBasedStateMachine):
                 self._bring_markers_back()
             case Cause.REPLAY_REFUSED:
                 assert any(node.forbidden for node in self.nodes), f"halted without need: {reason}"
-                for node in self.nodes:
-                    node.forbidden = set()
             case _:
                 raise AssertionError(f"halted without need: {reason}")
-        self.halts.append(cause)
+        self.seen[f"halted: {cause.value}"] += 1
         assert self.connection is not None
         assert not self.link.acknowledge_held(self.now), "told that it will be applied, by a link that has stopped"
         assert self.link.next_group(self.now) == b""
@@ -313,6 +339,8 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def crash_link(self) -> None:
+        self._count()
+        self.seen["crashes of the link"] += 1
         self.disk.lose_pending()
         known = self.disk.read(self.link.journal.first_seq)
         for seq in [seq for seq in self.accepted if seq > known.last_seq]:
@@ -329,6 +357,9 @@ class World(RuleBasedStateMachine):
     def _look(self, silent: Iterable[int] = ()) -> None:
         for index, node in enumerate(self.nodes):
             address = (node.name, 6379)
+            if index in silent:
+                # As if it had been said already: each silence is logged once.
+                self.replicas.silent.add(address)
             self.replicas._connections[address] = _Shown(node, index in silent)  # type: ignore[assignment]
             _run(self.replicas._ask(address), self.now, self.replicas._history.setdefault(address, deque()))
 
@@ -346,7 +377,8 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def trim(self) -> None:
-        self.link.trim(self.replicas.held_everywhere(MINIMUM_AGE), self.now - MINIMUM_AGE)
+        trimmed = self.link.trim(self.replicas.held_everywhere(MINIMUM_AGE), self.now - MINIMUM_AGE)
+        self.seen["trimmed"] += trimmed
 
     # --- Redis and what happens to it ---
 
@@ -362,6 +394,16 @@ class World(RuleBasedStateMachine):
             self.nodes[replica].data = self.nodes[source].snapshot()
             self.nodes[replica].touch_marker()
 
+    @rule(index=st.integers(0, 2), seconds=st.sampled_from([0.0, 61.0]), absent=st.sets(st.integers(0, 2), max_size=1))
+    def all_follow(self, index: int, seconds: float, absent: set[int]) -> None:
+        """A quiet time: one master, and the others have what it has, but for one that may be down."""
+        self.serve(index, 1)
+        for number, node in enumerate(self.nodes):
+            if self.connection is not None and node is not self.connection.node and number not in absent:
+                self.demote(number)
+                self.replicate(self.nodes.index(self.connection.node), number)
+        self.time_passes(seconds, absent)
+
     @rule(index=st.integers(0, 2))
     def promote(self, index: int) -> None:
         node = self.nodes[index]
@@ -374,9 +416,10 @@ class World(RuleBasedStateMachine):
         others = [node for node in self.nodes if node.master and node is not self.nodes[index]]
         if self.nodes[index].master and others:
             node = self.nodes[index]
+            served = next((other for other in others if self.connection and other is self.connection.node), others[0])
             node.master = False
-            node.data = others[0].snapshot()
-            node.replid = others[0].replid
+            node.data = served.snapshot()
+            node.replid = served.replid
             node.touch_marker()
 
     @rule(index=st.integers(0, 2))
@@ -393,10 +436,34 @@ class World(RuleBasedStateMachine):
     def set_refusal(self, index: int, refuse: str) -> None:
         self.nodes[index].refuse = refuse
 
-    @precondition(lambda self: not self.tampered)
+    def _nothing_is_unsure(self) -> bool:
+        # What was sent to another node may yet run there, so that node and this one have to have the same rights.
+        return self._live() and self.link.caught_up and self.link._highest_sent <= self.link.applied
+
+    @precondition(_nothing_is_unsure)
+    @rule(commands=st.integers(1, 3), form=st.sampled_from(Form), executed=st.integers(0, 8), given_back=st.booleans())
+    def take_rights_away(self, commands: int, form: Form, executed: int, given_back: bool) -> None:
+        """The link comes back to a master that has the bytes of a write already, but not the right to run them."""
+        assert self.connection is not None
+        node = self.connection.node
+        self.write(commands, form)
+        self.pump()
+        self.connection.execute(executed)
+        self.lose_connection()
+        self.serve(self.nodes.index(node), 0)
+        node.forbidden = {b"RPUSH"}
+        if self.connection is not None and self.connection.node is node:
+            self.pump()
+            self.answer(50)
+        if given_back:
+            node.forbidden = set()
+            self.run_late_bytes(self.nodes.index(node))
+            self.every_data_set_is_a_prefix()
+        node.forbidden = set()
+
     @rule(index=st.integers(0, 2))
     def delete_marker(self, index: int) -> None:
-        if self.nodes[index].master and self.nodes[index].data.marker:
+        if self.nodes[index].master and self.nodes[index].data.marker and not self.tampered:
             self.tampered = True
             self.nodes[index].delete_marker()
 
@@ -445,6 +512,7 @@ class World(RuleBasedStateMachine):
         last = max(self.accepted, default=0)
         assert self.nodes[0].data.values == self._expected(last)
         assert self.nodes[0].data.seq in (0, last)
+        self._count()
 
 
 def _run(question: object, now: float, history: deque[tuple[float, int]]) -> None:
