@@ -168,3 +168,13 @@ def test_subscribing_waits_for_the_replies_before_it(hub: Hub, client: Client) -
 def test_arity(client: Client) -> None:
     assert client.sends("SUBSCRIBE").told == b"-ERR wrong number of arguments for 'subscribe' command\r\n"
     assert client.sends("PING").told == wire.PONG
+
+
+def test_what_waited_until_it_could_be_accepted_is_answered_once(hub: Hub, client: Client, side: FakeSide) -> None:
+    hub.accepting = False
+    client.sends("PING", "PING b")
+    hub.accepting = True
+    client.session.resume()
+    assert client.told == b"*2\r\n$4\r\npong\r\n$0\r\n\r\n" + b"*2\r\n$4\r\npong\r\n$1\r\nb\r\n"
+    assert not client.closed
+    assert client.session.backlog == 0

@@ -150,6 +150,7 @@ class Session:
         self._gone = False
         self._closing = False
         self._corked = False
+        self._resuming = False
         #: What follows is not looked at: it is behind QUIT or behind bytes that are no command.
         self._deaf = False
 
@@ -274,6 +275,10 @@ class Session:
 
         Raises nothing: the caller is in the middle of other clients' replies.
         """
+        if self._resuming:
+            # Called by what the command that is first in line brings about itself, such as a subscriber's answer.
+            return
+        self._resuming = True
         try:
             while self._backlog and self._dispatch(self._backlog[0]):
                 self._backlog.popleft()
@@ -283,6 +288,8 @@ class Session:
             logger.exception("client %d: closed, because of an error in the link", self._client_id)
             self._backlog.clear()
             self._close()
+        finally:
+            self._resuming = False
 
     def disconnected(self) -> None:
         """Take note that the client is gone.
