@@ -25,8 +25,8 @@ class Client:
         self.reader = reader
         self.told: list[tuple[str, bytes]] = []
 
-    def ask(self, name: str, *, db: int = 0, repeatable: bool = True) -> None:
-        self.reader.submit(Read(db, name.encode(), lambda reply: self.told.append((name, reply)), repeatable))
+    def ask(self, name: str, *, db: int = 0, repeatable: bool = True, scripted: bool = False) -> None:
+        self.reader.submit(Read(db, name.encode(), lambda reply: self.told.append((name, reply)), repeatable, scripted))
 
 
 @pytest.fixture
@@ -147,6 +147,46 @@ def test_what_was_refused_was_not_carried_out_and_may_be_sent_again(reader: Read
     assert reader.next_requests(0.0) == b"once"
     reader.disconnected()
     assert [name for name, _ in client.told] == ["behind", "once"]
+
+
+@pytest.mark.parametrize("code", ["BUSY", "TRYAGAIN", "LOADING", "READONLY", "NOREPLICAS", "MISCONF", "MASTERDOWN"])
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_a_scripts_own_error_is_an_answer_whatever_its_code(
+    reader: Reader, client: Client, code: str, repeatable: bool
+) -> None:
+    connected(reader)
+    client.ask("script", repeatable=repeatable, scripted=True)
+    reader.next_requests(0.0)
+    error = f"-{code} the lock is held\r\n".encode()
+    assert reader.receive(error, 0.0) is None
+    assert client.told == [("script", error)]
+    reader.disconnected()
+    connected(reader)
+    assert reader.next_requests(0.0) == b""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "READONLY You can't write against a read only replica.",
+        "READONLY You can't write against a read only replica. script: 1f, on @user_script:1.",
+        "READONLY Can not run script with write flag on readonly replica",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "LOADING Redis is loading the dataset in memory",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "MISCONF Errors writing to the AOF file: No space left on device",
+    ],
+)
+def test_a_script_that_redis_did_not_run_is_sent_again(reader: Reader, client: Client, error: str) -> None:
+    connected(reader)
+    client.ask("script", repeatable=False, scripted=True)
+    reader.next_requests(0.0)
+    assert isinstance(reader.receive(f"-{error}\r\n".encode(), 0.0), Reconnect)
+    reader.disconnected()
+    assert client.told == []
+    connected(reader)
+    assert reader.next_requests(0.0) == b"script"
 
 
 @pytest.mark.parametrize(

@@ -704,6 +704,7 @@ def test_at_most_once_is_sent_once_behind_the_clients_own_writes() -> None:
     hub.answer_write(wire.OK)
     assert hub.log == ["write SET a 1", "read INCR a"]
     assert not hub.reads[0].repeatable
+    assert not hub.reads[0].scripted
     hub.answer_read(b":2\r\n")
     assert hub.log[-1] == "write SET b 1"
     hub.answer_write(wire.OK)
@@ -715,6 +716,13 @@ def test_at_most_once_is_sent_once_behind_the_clients_own_writes() -> None:
 def test_the_marker_is_safe_from_what_is_carried_out_at_most_once(command: str) -> None:
     hub = Hub(allowance=Allowance(at_most_once=frozenset([b"INCR"])))
     assert b"marker, which nobody may write" in Client(hub).sends(command).told
+
+
+@pytest.mark.parametrize("command", ["EVAL x 0", "EVAL_RO x 0", "fcall_ro x 0"])
+def test_what_runs_a_script_is_marked_for_its_errors(command: str) -> None:
+    hub = Hub(allowance=Allowance(ScriptMode.AT_MOST_ONCE))
+    Client(hub).sends(command)
+    assert hub.reads[0].scripted
 
 
 def test_a_script_is_known_once_redis_has_loaded_it() -> None:

@@ -7,6 +7,7 @@ that some client was told of.
 from __future__ import annotations
 
 import enum
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -15,6 +16,13 @@ from .decisions import Decision, Reconnect
 from .entries import ReplySink
 from .errors import Blame, blame
 
+#: How Redis 7 words the errors that it gives before it carries anything out, and to a script's first write. A script
+#: may answer with the same codes in words of its own, after it has changed data. Valkey puts its own name.
+_NOT_CARRIED_OUT = re.compile(
+    r"READONLY (You can't write against|You can not|Can not run script)|MASTERDOWN Link with MASTER is down|"
+    r"LOADING \w+ is loading the dataset|BUSY \w+ is busy running|NOREPLICAS Not enough good replicas|"
+    r"MISCONF (\w+ is configured to|Errors writing to the AOF)"
+)
 _LOST = wire.encode_error("UNKNOWN link: the answer was lost at a failover; the command may have been applied")
 
 
@@ -27,6 +35,8 @@ class Read:
     sink: ReplySink | None
     #: Asking twice does no harm; false for PUBLISH and for what is carried out at most once.
     repeatable: bool = True
+    #: It runs a script, whose error may have any code that its author chose.
+    scripted: bool = False
     #: The server has said that it did not carry it out, so that it may be sent again all the same.
     refused: bool = False
     #: How many commands ``payload`` holds: as many replies, one after another.
@@ -133,7 +143,7 @@ class Reader:
         read = self._wire[0]
         if wire.is_error(reply):
             text = wire.error_text(reply)
-            if read is _Own.HANDSHAKE or blame(text) is not Blame.COMMAND:
+            if read is _Own.HANDSHAKE or _blames_the_node(read, text):
                 # The read stays first in line and is asked again on the next connection.
                 if isinstance(read, Read):
                     read.refused = True
@@ -156,6 +166,15 @@ class Reader:
             self._wire.popleft()
             _answer(read, b"".join(read.replies))
         return None
+
+
+def _blames_the_node(read: Read | _Own, text: str) -> bool:
+    """Tell whether an error says nothing about what was asked, which was not carried out, and is asked again."""
+    if blame(text) is Blame.COMMAND:
+        return False
+    if isinstance(read, Read) and (read.scripted or not read.repeatable):
+        return _NOT_CARRIED_OUT.match(text) is not None
+    return True
 
 
 def _answer(read: Read, reply: bytes) -> None:

@@ -23,7 +23,7 @@ from .login import NOPROTO, Login
 from .pubsub import Subscriber
 from .random_pops import RandomPop
 from .reads import Read
-from .scripts import answer_script
+from .scripts import SCRIPT_COMMANDS, answer_script
 from .side import Side
 from .stream_reads import StreamReader
 from .tables import MESSAGES, SUBSCRIPTIONS
@@ -359,8 +359,10 @@ class Session:
         payload = wire.encode_command(*verdict.arguments)
         match verdict.kind:
             case Kind.READ | Kind.ONCE:
-                repeatable = verdict.kind is Kind.READ and arguments[0].upper() not in MESSAGES
-                self._hub.submit_read(Read(self._db, payload, self._script_sink(arguments), repeatable))
+                name = arguments[0].upper()
+                repeatable = verdict.kind is Kind.READ and name not in MESSAGES
+                scripted = name in SCRIPT_COMMANDS
+                self._hub.submit_read(Read(self._db, payload, self._script_sink(arguments), repeatable, scripted))
                 return True
             case Kind.RANDOM_POP:
                 RandomPop(
