@@ -73,6 +73,7 @@ class Hub:
     login: Login | None = None
     stream_ids: StreamIds = field(default_factory=StreamIds)
     accepting: bool = True
+    now_ms: int = 1_000
     writes: list[Entry] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     #: Everything submitted, in order, in the words of the client.
@@ -102,7 +103,7 @@ class Hub:
         return self.accepting
 
     def wall_clock_ms(self) -> int:
-        return 1_000
+        return self.now_ms
 
     def submit_write(self, write: Write) -> None:
         self._accept(write)
@@ -395,6 +396,22 @@ def test_transaction_commands_out_of_place(client: Client, commands: list[str], 
 def test_expiry_inside_a_transaction_is_pinned(hub: Hub, client: Client) -> None:
     client.sends("MULTI", "EXPIRE a 5", "EXEC")
     assert hub.log == ["write PEXPIREAT a 6000"]
+
+
+def test_expiry_inside_a_transaction_counts_from_its_end(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "EXPIRE a 5", "SET b 1 PX 10")
+    hub.now_ms += 500
+    client.sends("EXEC")
+    assert hub.log == ["write PEXPIREAT a 6500; SET b 1 PXAT 1510"]
+
+
+def test_ids_inside_a_transaction_are_given_at_its_end(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "XADD s * f a", "XADD s * f b")
+    Client(hub).sends("XADD s * f first")
+    client.sends("EXEC")
+    ids = [tuple(map(int, word.split("-"))) for line in hub.log for word in line.split() if "-" in word]
+    assert len(ids) == 3
+    assert ids == sorted(set(ids))
 
 
 # --- databases -------------------------------------------------------------------------------------------------------

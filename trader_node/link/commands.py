@@ -4,7 +4,7 @@ The sets of ``tables`` follow the command flags of Redis 7.0 to 7.4. A command t
 guessing wrong would lose or double a write. A write is one of these:
 
 - exact as it is: what it does depends on its arguments and the data alone, and so replaying it does the same;
-- pinned when it is accepted (``pins``): relative expiries, ``XADD *``, approximate trimming;
+- pinned when it is accepted, in MULTI when EXEC is (``pins``): relative expiries, ``XADD *``, approximate trimming;
 - decided before it becomes an entry: SPOP, whose members the link asks for first (``random_pops``);
 - refused, with the reason, or carried out at most once if the user's settings allow it (``allowance``).
 
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 from .allowance import Allowance
 from .blocking import BLOCKING_WRITES, ids_of, parse_blocking, parse_stream_read
-from .pins import PINS, StreamIds, certain_reply, has_option, spop_error
+from .pins import PINS, StreamIds, certain_reply, has_option, pin, spop_error
 from .scripts import SCRIPT_COMMANDS, classify_script
 from .tables import LOCAL, MESSAGES, READS, REASONS, UNKNOWN, WRITES
 from .verdicts import Arguments, Kind, Verdict, refused
@@ -75,10 +75,7 @@ def _write(name: bytes, arguments: Arguments, now_ms: int, stream_ids: StreamIds
         return refused(name, _IDLE)
     if name == b"XREADGROUP" and _waits(arguments):
         return Verdict(Kind.BLOCKING_WRITE, arguments)
-    pin = PINS.get(name)
-    if pin is not None:
-        arguments = pin(arguments, now_ms, stream_ids)
-    return Verdict(Kind.WRITE, arguments)
+    return Verdict(Kind.WRITE, pin(arguments, now_ms, stream_ids))
 
 
 _READ_WITHOUT_STORE = frozenset([b"SORT", b"GEORADIUS", b"GEORADIUSBYMEMBER"])

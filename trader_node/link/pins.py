@@ -177,6 +177,12 @@ PINS: dict[bytes, Pin] = {
 }
 
 
+def pin(arguments: Arguments, now_ms: int, stream_ids: StreamIds) -> Arguments:
+    """Return a write as it means the same whenever it is carried out; ``now_ms`` is the time that it counts from."""
+    pinning = PINS.get(arguments[0].upper())
+    return arguments if pinning is None else pinning(arguments, now_ms, stream_ids)
+
+
 def certain_reply(arguments: Arguments) -> bytes:
     """Return the only possible reply to a write that was applied, or nothing if it depends on the data.
 

@@ -20,6 +20,7 @@ from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
 from .inline import LAST_OF_PIPE, LINE_STARTS, MOST_BYTES, InlineError, split_line
 from .login import NOPROTO, Login
+from .pins import PINS, pin
 from .pubsub import Subscriber
 from .random_pops import RandomPop
 from .reads import Read
@@ -141,6 +142,7 @@ class Session:
         self._waiter: Waiter | None = None
         self._stream_reader: StreamReader | None = None
         self._subscriber: Subscriber | None = None
+        #: What EXEC is to carry out. What has to be pinned is as it came from the client.
         self._transaction: list[Verdict] | None = None
         self._transaction_db = 0
         self._transaction_refused = False
@@ -352,7 +354,7 @@ class Session:
                 self._reply(wire.encode_error(verdict.reason))
                 return True
         if self._transaction is not None:
-            self._queue(verdict)
+            self._queue(arguments, verdict)
             return True
         if not self._turn(Kind.WRITE if verdict.kind in (Kind.WRITE, Kind.BLOCKING_WRITE) else Kind.READ):
             return False
@@ -389,7 +391,7 @@ class Session:
         )
         return True
 
-    def _queue(self, verdict: Verdict) -> None:
+    def _queue(self, arguments: tuple[bytes, ...], verdict: Verdict) -> None:
         """Put a command into the transaction. None waits there: as in Redis, it finds nothing instead."""
         if verdict.kind is Kind.RANDOM_POP:
             self._transaction_refused = True
@@ -405,6 +407,9 @@ class Session:
                 )
             )
             return
+        if arguments[0].upper() in PINS:
+            # It counts from EXEC, before which other clients may write.
+            verdict = Verdict(verdict.kind, arguments)
         assert self._transaction is not None
         self._transaction.append(verdict)
         self._reply(wire.QUEUED)
@@ -534,9 +539,11 @@ class Session:
             self._reply(wire.EMPTY_ARRAY)
         else:
             sink = self._sink()
+            now_ms, stream_ids = self._hub.wall_clock_ms(), self._hub.stream_ids
+            pinned = [pin(verdict.arguments, now_ms, stream_ids) for verdict in queued]
             self._hub.submit_write(
                 Write(
-                    b"".join(wire.encode_command(*verdict.arguments) for verdict in queued),
+                    wire.encode_commands(pinned),
                     len(queued),
                     Form.TRANSACTION,
                     db=self._db,
