@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import subprocess
 import tempfile
@@ -14,6 +15,10 @@ from .samples import Cell, Latency, NoDataError
 
 #: Different keys; enough that no single one is hot, few enough to write them all at once.
 KEYS = 10_000
+
+
+class TooShortError(NoDataError):
+    """A run was over before its clock of milliseconds had moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ def parse(output: str, operation: str) -> tuple[float, Latency]:
 
     Raises
     ------
+    TooShortError
+        If all of it took less than a millisecond.
     NoDataError
         If there is no row for the operation, or it counted nothing.
     RuntimeError
@@ -56,6 +63,8 @@ def parse(output: str, operation: str) -> tuple[float, Latency]:
         raise RuntimeError(f"redis-benchmark got errors for {operation}: {output.strip()[:500]}")
     lines = [line for line in output.splitlines() if line.startswith('"')]
     for row in csv.DictReader(io.StringIO("\n".join(lines))):
+        if row["test"] == operation and math.isinf(float(row["rps"])):
+            raise TooShortError(f"no data: {operation}: so few requests took no time that redis-benchmark can tell")
         if row["test"] == operation and float(row["rps"]) > 0:
             percentiles = (float(row[f"{name}_latency_ms"]) for name in ("p50", "p95", "p99"))
             return float(row["rps"]), Latency(*percentiles)
@@ -74,8 +83,17 @@ def run(cell: Cell, host: str, port: int, requests: int) -> Result:
         text = output.read().decode(errors="replace")
     if popen.returncode:
         raise RuntimeError(f"redis-benchmark ended with {popen.returncode}: {text.strip()[:500]}")
-    rate, latency = parse(text, cell.operation)
-    return Result(rate, latency, usage.ru_utime + usage.ru_stime)
+    return Result(*parse(text, cell.operation), usage.ru_utime + usage.ru_stime)
+
+
+def rate(cell: Cell, host: str, port: int) -> float:
+    """Return the rate of a run that is as short as it can be. Raises as ``parse`` does."""
+    requests = max(cell.connections * cell.pipeline * 4, 500)
+    while True:
+        try:
+            return run(cell, host, port, requests).rate
+        except TooShortError:
+            requests *= 10
 
 
 def fill(host: str, port: int, folder: Path) -> None:

@@ -116,9 +116,9 @@ class Bench:
         port = self.port(route)
         if cell.operation == "RPUSH":
             self.cluster.client(self._master).unlink("mylist")
-        guess = redis_benchmark.run(cell, _HOST, port, max(cell.connections * cell.pipeline * 4, 500))
-        warm = redis_benchmark.run(cell, _HOST, port, max(int(guess.rate * seconds * _WARM_UP), 100))
-        requests = max(int(warm.rate * seconds), 100)
+        guess = redis_benchmark.rate(cell, _HOST, port)
+        warm = redis_benchmark.run(cell, _HOST, port, max(int(guess * seconds * _WARM_UP), 1000))
+        requests = max(int(warm.rate * seconds), 1000)
         with self._costs(route) as costs:
             result = redis_benchmark.run(cell, _HOST, port, requests)
         elapsed = requests / result.rate

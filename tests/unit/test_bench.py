@@ -39,6 +39,10 @@ class TestRedisBenchmark:
         with pytest.raises(NoDataError):
             redis_benchmark.parse(_CSV.replace("41322.31", "0.00"), "SET")
 
+    def test_a_run_too_short_for_its_clock_is_no_data(self) -> None:
+        with pytest.raises(redis_benchmark.TooShortError, match="no data"):
+            redis_benchmark.parse(_CSV.replace("41322.31", "inf"), "SET")
+
     def test_error_replies_are_no_requests(self) -> None:
         with pytest.raises(RuntimeError, match="READONLY"):
             redis_benchmark.parse(f"Error from server: READONLY You can't write\n{_CSV}", "SET")
