@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,6 +54,44 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.stop()
 
 
+class SlowWay:
+    """A way to a server that lets bytes through slowly; what comes back is fast."""
+
+    def __init__(self, port: int, bytes_per_second: int) -> None:
+        self._target = port
+        self._rate = bytes_per_second
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near = self._listener.accept()[0]
+            except OSError:
+                return
+            # A bigger one would take a whole write at once.
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+            far = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._pass, args=(near, far, self._rate), daemon=True).start()
+            threading.Thread(target=self._pass, args=(far, near, None), daemon=True).start()
+
+    @staticmethod
+    def _pass(source: socket.socket, sink: socket.socket, rate: int | None) -> None:
+        try:
+            while data := source.recv(1 << 14):
+                sink.sendall(data)
+                if rate is not None:
+                    time.sleep(len(data) / rate)
+        except OSError:
+            pass
+        for side in (source, sink):
+            side.close()
+
+    def stop(self) -> None:
+        self._listener.close()
+
+
 def client(link: LinkProcess, timeout: float = 20.0) -> Redis:
     return Redis("127.0.0.1", link.port, socket_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2)
 
@@ -76,3 +116,28 @@ def test_what_a_server_says_before_it_is_asked_reaches_log_and_health(server: Se
     assert client(link).set("k", "v"), "it connects as soon as there is a place again"
     assert "Traceback" not in log(link)
     assert status(link)["healthy"]
+
+
+@pytest.mark.parametrize("command", ["SET", "GETRANGE"])
+def test_what_takes_longer_to_send_than_an_answer_may_take_is_sent_all_the_same(
+    command: str, server: Server, start_link: StartLink
+) -> None:
+    way = SlowWay(server.port, 1 << 20)
+    # Reads may take five times as long.
+    timeout, value = ("0.5" if command == "SET" else "0.1"), b"x" * (4 << 20)
+    link = start_link(way.url, LINK_RESPONSE_TIMEOUT=timeout)
+    client(link).set("k", "v")
+    began = time.monotonic()
+    try:
+        if command == "SET":
+            assert client(link, 40).set("k", value)
+        else:
+            assert client(link, 40).execute_command("GETRANGE", value, 0, 1) == b""
+        took = time.monotonic() - began
+        assert took > float(timeout) * 5, f"it was sent within {took} s: the way is not slow enough to show anything"
+        assert status(link)["handshakes"] == 1, "the connection was not given up"
+        assert "reads_held" not in log(link)
+        if command == "SET":
+            assert server.admin.strlen("k") == len(value)
+    finally:
+        way.stop()

@@ -24,6 +24,7 @@ from .losses import QuickLosses
 from .reads import Reader
 from .sentinels import SentinelWatch
 from .sequencer import Phase, Sequencer
+from .transmission import Transmission
 from .url import Address
 
 logger = logging.getLogger("link.upstream")
@@ -56,6 +57,7 @@ class _Connection(asyncio.Protocol):
         self.heard_at = time.monotonic()
         self.heard = False
         self._encrypted = encrypted
+        self._transmission = Transmission()
         #: Nothing has been asked yet.
         self._unasked = True
         #: The error that the last bytes were, if they were one.
@@ -115,6 +117,12 @@ class _Connection(asyncio.Protocol):
         """End the connection with a decision; the first one counts."""
         if not self.ended.done():
             self.ended.set_result(decision)
+
+    def moved_at(self, now: float) -> float:
+        """Return when (monotonic seconds) bytes last came, or were seen to leave; to be asked at every tick."""
+        if self.transport is None:
+            return self.heard_at
+        return max(self.heard_at, self._transmission.look(self.transport, now))
 
     def write(self, data: bytes) -> None:
         """Send bytes unless the connection has ended."""
@@ -444,11 +452,12 @@ class Upstream:
         now = time.monotonic()
         self._note_hold(now)
         since = self._sequencer.waiting_since()
-        silent = 0.0 if since is None else now - max(since, connection.heard_at)
+        moved_at = connection.moved_at(now)
+        silent = 0.0 if since is None else now - max(since, moved_at)
         if self._suspected(node, silent, now):
             connection.end(Reconnect("it does not answer, and another node is the master", rediscover=True))
             return
-        if since is not None and now - max(since, connection.heard_at) > self._config.response_timeout:
+        if silent > self._config.response_timeout:
             connection.end(Reconnect(f"no answer within {self._config.response_timeout} s"))
             return
         if now - connection.heard_at > self._config.probe_interval:
@@ -516,9 +525,10 @@ class Upstream:
                 try:
                     while not connection.ended.done():
                         await asyncio.wait([connection.ended], timeout=_TICK)
-                        since = self._reader.waiting_since()
+                        since, now = self._reader.waiting_since(), time.monotonic()
+                        moved_at = connection.moved_at(now)
                         bound = self._config.response_timeout * _READ_TIMEOUT_FACTOR
-                        if since is not None and time.monotonic() - since > bound:
+                        if since is not None and now - max(since, moved_at) > bound:
                             connection.end(Reconnect("no answer"))
                     failure = cast(Reconnect, connection.ended.result())
                 finally:
