@@ -88,9 +88,16 @@ def test_without_marker_only_what_was_never_applied_is_sent() -> None:
 
 def test_after_a_restart_the_journal_tells_what_was_applied() -> None:
     outcome = continued(NONE, situation(last=None), journal(5, 10, acknowledged=7), Cause.MARKER_LOST)
-    assert (outcome.seq, outcome.unsure) == (7, 3)
+    assert (outcome.seq, outcome.unsure) == (7, 6)
     outcome = continued(NONE, situation(last=None), journal(5, 10, acknowledged=10), Cause.MARKER_LOST)
     assert (outcome.seq, outcome.unsure) == (10, 6)
+
+
+def test_after_a_restart_what_may_have_been_sent_may_be_doubled() -> None:
+    outcome = continued(NONE, situation(last=None), journal(5, 10, acknowledged=8), Cause.MARKER_LOST)
+    assert (outcome.seq, outcome.lost, outcome.unsure) == (8, 0, 6)
+    assert "4 entries up to 8 may be missing" in outcome.warning
+    assert "2 entries behind 8 are sent again and may be in it twice" in outcome.warning
 
 
 def test_transaction_of_unknown_outcome_is_sent_again() -> None:

@@ -858,10 +858,52 @@ def test_refusal_is_told_when_its_record_can_be_on_disk(story: Story) -> None:
 def test_what_a_client_may_have_been_told_before_a_crash_is_not_dropped(story: Story) -> None:
     """Nothing on disk says that the entry was acknowledged, but it may have been."""
     kept = Journal()
-    kept.take(_journal(1).entry(1))
+    kept.take(Entry(1, 0, 0, Form.SINGLE, 1, wire.encode_command(b"RPUSH", b"a", b"1")))
     story = Story(kept, LinkState("mine", 2, contacted=True))
     story.connect(Master(owner="mine:1:1", seq=0, keys=1))
     story.pump()
+    decision = story.aborted({0: NOPERM})
+    assert isinstance(decision, Halt)
+    assert decision.cause is Cause.REPLAY_REFUSED
+
+
+def test_refused_multi_halts_because_its_commands_ran_at_once(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.pump()
+    refused = wire.encode_error("NOPERM this user has no permissions to run the 'multi' command")
+    decision = story.answer(refused + b":1\r\n" + b":0\r\n" + wire.encode_error("ERR EXEC without MULTI"))
+    assert isinstance(decision, Halt)
+    assert decision.cause is Cause.PARTIAL
+    assert "multi" in decision.reason
+    assert story.replies == {}
+
+
+def test_refused_multi_of_which_nothing_ran_is_waited_for(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.pump()
+    no = wire.encode_error("NOPERM this user has no permissions")
+    assert story.answer(no * 3 + wire.encode_error("ERR EXEC without MULTI") + wire.OK + story.master.marker()) is None
+    assert story.pump() == []
+    story.now = 1.0
+    assert story.pump() == ["RPUSH a 1"]
+
+
+def test_refusal_of_what_an_older_connection_may_still_apply_halts(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.pump()
+    story.lose()
+    # Here the takeover has fenced them.
+    story.connect()
+    assert story.pump() == ["RPUSH a 1"]
+    assert story.aborted({0: NOPERM}) is None
+    assert story.replies == {1: wire.encode_error(NOPERM)}
+    assert story.pump() == []
+    story.applied()
+    story.accept("RPUSH a 2")
+    story.pump()
+    story.lose()
+    story.connect(Master(run_id="run2", replid="history2", owner=story.master.owner, seq=1, keys=1))
+    assert story.pump() == ["RPUSH a 2"]
     decision = story.aborted({0: NOPERM})
     assert isinstance(decision, Halt)
     assert decision.cause is Cause.REPLAY_REFUSED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trader_node.link import wire
+from trader_node.link.waiting import WaitingRoom
 
 from .test_session import Client, Hub, words
 
@@ -259,3 +260,21 @@ def test_client_that_goes_takes_its_connection_with_it(hub: Hub) -> None:
     client.session.disconnected()
     assert hub.sides[0].closed
     assert asked(hub) == ["write SET behind 1"]
+
+
+def test_nobody_asks_while_there_is_no_master(hub: Hub) -> None:
+    """By the time of an answer the client may be gone, and an element would be taken for nobody."""
+    ready = False
+    hub.waiting = WaitingRoom(hub._accept, hub.submit_read, hub.call_later, lambda: ready)
+    client = Client(hub).sends("BLPOP k 0")
+    assert asked(hub) == []
+    client.session.disconnected()
+    assert not hub.waiting
+    client = Client(hub).sends("BLPOP k 0")
+    ready = True
+    hub.waiting.look()
+    assert asked(hub) == ["read TYPE k"]
+    hub.answer_read(b"+list\r\n")
+    assert asked(hub) == ["write BLPOP k 0"]
+    hub.answer_write(POPPED)
+    assert client.told == POPPED

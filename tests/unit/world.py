@@ -318,7 +318,7 @@ class World(RuleBasedStateMachine):
 
     def _bring_markers_back(self) -> None:
         self.tampered = False
-        owner = f"{self.state.journal_id}:1:1".encode()
+        owner = f"{self.state.journal_id}:{self.state.incarnation}:0".encode()
         for node in self.nodes:
             for data in [node.data, *(snapshot for _, snapshot in node.snapshots)]:
                 if data.seq and not data.marker:

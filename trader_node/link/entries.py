@@ -64,6 +64,8 @@ class Entry:
     told_early: bool = False
     #: Monotonic time of acceptance, in seconds.
     accepted_at: float = 0.0
+    #: Of an earlier run of the link: its client may have been told whatever is not known here.
+    from_disk: bool = False
     #: Errors of commands that were left out of a batch, by their place among the client's commands.
     refused: dict[int, bytes] | None = None
 

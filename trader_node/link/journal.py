@@ -105,7 +105,7 @@ class Journal:
                 self._known_up_to = seq
             case Entry():
                 # Whether its client was told is not always on disk: it may have been.
-                record.told_early = True
+                record.from_disk = True
                 self.append(record)
 
     def trim(self, up_to: int) -> int:

@@ -39,7 +39,13 @@ def go_on(
         case Cause.MARKER_LOST:
             applied = _applied(situation, journal)
             unsure = applied - journal.first_seq + 1
-            return _continued(applied, f"{unsure} entries up to {applied} may be missing in it", refusal, unsure=unsure)
+            text = f"{unsure} entries up to {applied} may be missing in it"
+            behind = journal.last_seq - applied
+            if situation.last_history is None and behind:
+                # Of an earlier run: nothing on disk tells whether they were sent.
+                unsure += behind
+                text += f", {behind} entries behind {applied} are sent again and may be in it twice"
+            return _continued(applied, text, refusal, unsure=unsure)
         case Cause.OUTCOME_UNKNOWN:
             applied = _applied(situation, journal)
             unsure = journal.last_seq - applied

@@ -188,6 +188,10 @@ class Sequencer:
         self._next_seq = journal.first_seq
         self._highest_acknowledged = journal.last_seq
         self._unknown_outcome = False
+        #: The last entry of the transaction whose outcome is unknown.
+        self._unsure_up_to = 0
+        #: The last entry that bytes of an older connection may still apply to another data set than the present one.
+        self._unknown_up_to = 0
         #: The highest entry that was ever sent: a read may have shown it, answered or not.
         self._highest_sent = 0
         #: Reads wait until the master holds this entry.
@@ -273,6 +277,7 @@ class Sequencer:
         """Take note that the connection is gone; what was in flight has an unknown outcome."""
         if self._group is not None and not self._group.executed:
             self._unknown_outcome = True
+            self._unsure_up_to = self._group.last
         self._group = None
         self._probe_at = None
         if self.phase is not Phase.HALTED:
@@ -434,6 +439,10 @@ class Sequencer:
             self.state.note_run(self.journal.last_seq)
             self.state.contacted = True
             self.state_changed = True
+        if self._history != self._last_history:
+            # Taking over fences the old bytes on this node, and on this one alone.
+            self._unknown_up_to = max(self._unknown_up_to, self._unsure_up_to)
+        self._unsure_up_to = 0
         self._last_history = self._history
         marker = self._takeover_seq
         self._catch_up_to = max(self._highest_acknowledged, self._highest_sent)
@@ -497,6 +506,13 @@ class Sequencer:
             if index <= queued:
                 if wire.is_error(reply):
                     group.note_refusal(index, wire.error_text(reply))
+                elif index and reply != wire.QUEUED:
+                    # MULTI itself was refused, so this ran at once: without the fence, and perhaps without the marker.
+                    return self._halt(
+                        f"Redis carried out commands outside of a transaction ({self._why(group)}): entries up to "
+                        f"{group.last} may be applied or not; compare the data, then move the journal folder away",
+                        Cause.PARTIAL,
+                    )
             elif index == queued + 1:
                 decision = self._executed(group, reply, now)
                 if decision is not None:
@@ -507,6 +523,10 @@ class Sequencer:
             elif index == queued + 3:
                 return self._verified(group, reply)
         return None
+
+    @staticmethod
+    def _why(group: Group) -> str:
+        return group.refusals[0].error if group.refusals else "it did not queue them"
 
     def _executed(self, group: Group, reply: bytes, now: float) -> Decision | None:
         if wire.is_error(reply):
@@ -541,7 +561,6 @@ class Sequencer:
             if entry.acknowledged:
                 self._applied_again(entry, replies)
             else:
-                entry.told_early = False
                 self.counters.acknowledged += 1
                 entry.acknowledged = True
                 self._deliveries.append((entry, replies))
@@ -607,14 +626,17 @@ class Sequencer:
             return None
         for refusal in refusals:
             entry, error = refusal.entry, refusal.error
-            # A client of an earlier run may have been told as well: nobody knows any more.
-            told = entry is not None and (entry.acknowledged or entry.told_early)
+            # A client of an earlier run may have been told as well: nobody knows any more. And what old bytes may apply
+            # elsewhere must not be told as refused.
+            told = entry is not None and (
+                entry.acknowledged or entry.told_early or entry.from_disk or entry.seq <= self._unknown_up_to
+            )
             if entry is None or (told and error.startswith("OOM")):
                 # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
                 self.retry_at = now + self._limits.operator_delay
                 return None
-            # Told from the journal only, and not a command at all: it can never have been applied, nor will it be.
-            hopeless = entry.told_early and error.startswith("ERR ")
+            # Redis has not answered it, and it is not a command at all: it was never applied, nor will it be.
+            hopeless = (entry.told_early or not entry.acknowledged) and error.startswith("ERR ")
             if told and not hopeless:
                 return self._halt(
                     f"Redis refuses to replay entry {entry.seq}, which a client was told is done: "
@@ -633,7 +655,7 @@ class Sequencer:
 
     def _refuse(self, entry: Entry, refusal: CommandRefusal) -> None:
         self.counters.refused += 1
-        if entry.told_early:
+        if entry.told_early or entry.from_disk:
             self.counters.late_errors += 1
         error = wire.encode_error(refusal.error)
         if _concerns_a_command_of_a_batch(refusal) and refusal.position is not None:

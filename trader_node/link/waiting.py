@@ -50,7 +50,8 @@ class WaitingRoom:
     """Everybody who waits.
 
     ``accept`` takes an entry without telling the waiting room of it; ``ask`` takes a read; ``call_later`` calls a
-    function after some seconds and returns what cancels it.
+    function after some seconds and returns what cancels it. While ``ready`` says no, nobody asks: by the time of an
+    answer the client may be gone, and an element would be taken for nobody; ``look`` makes up for it.
     """
 
     def __init__(
@@ -58,10 +59,12 @@ class WaitingRoom:
         accept: Callable[[Write], None],
         ask: Callable[[Read], None],
         call_later: Callable[[float, Callable[[], None]], Callable[[], None]],
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._accept = accept
         self._ask = ask
         self._call_later = call_later
+        self._ready = ready
         self._spots: dict[_Spot, deque[Waiter]] = {}
         #: Where a look is under way.
         self._looks: set[_Spot] = set()
@@ -119,7 +122,7 @@ class WaitingRoom:
 
     def _try(self, waiter: Waiter) -> None:
         first = [spot[2] for spot in waiter.spots if self._spots[spot][0] is waiter]
-        if first:
+        if first and self._ready():
             self._submit(waiter, first)
 
     def _submit(self, waiter: Waiter, keys: Any) -> None:
