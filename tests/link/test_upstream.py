@@ -19,7 +19,7 @@ from redis.retry import Retry
 from drills.processes import LinkProcess, free_ports
 from drills.waiting import wait_until
 
-from .conftest import status
+from .conftest import events, has_event, status
 
 StartLink = Callable[..., LinkProcess]
 
@@ -141,3 +141,33 @@ def test_what_takes_longer_to_send_than_an_answer_may_take_is_sent_all_the_same(
             assert server.admin.strlen("k") == len(value)
     finally:
         way.stop()
+
+
+def test_a_full_journal_holds_nobody_up_while_every_node_has_what_is_in_it(
+    server: Server, start_link: StartLink
+) -> None:
+    link = start_link(server.url, LINK_JOURNAL_MAX_BYTES=str(1 << 20))
+    value = b"x" * 10_000
+
+    def longest_write(count: int) -> float:
+        writer, longest = client(link, 100), 0.0
+        for number in range(count):
+            began = time.monotonic()
+            writer.set(f"k{number}", value)
+            longest = max(longest, time.monotonic() - began)
+        return longest
+
+    # The bound is reached three times over.
+    assert longest_write(320) < 2.5
+    assert status(link)["forgotten_early"] > 200
+    assert server.admin.dbsize() == 321, "every write and the marker"
+    (warning,) = events(link, "journal_small")
+    assert "LINK_JOURNAL_MAX_BYTES" in warning["msg"]
+    assert not has_event(link, "journal_forgot")
+    assert not has_event(link, "trouble"), "nothing is wrong"
+    full = status(link)["journal"]
+    assert full["bytes"] > full["max_bytes"] * 0.8, "no more is forgotten than has to be"
+    link.kill()
+    link.start()
+    link.wait_until_ready()
+    assert longest_write(120) < 2.5, "what is loaded is as old as it is"

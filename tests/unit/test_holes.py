@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,55 @@ def test_full_journal_is_loud(caplog: pytest.LogCaptureFixture) -> None:
 
     status = asyncio.run(scenario())
     assert caplog.records or not status["healthy"] or status["reason"], status["state"]
+
+
+def full_link(**markers: int) -> Link:
+    """Return a link with a full journal of ten entries, applied a minute ago but for the last two, and its nodes."""
+    link = make_link(journal_max_bytes=1600)
+    now = time.monotonic()
+    for seq in range(1, 11):
+        link.sequencer.accept(Write(b"", 1), now - (5.0 if seq < 9 else 0.5))
+        link.sequencer.journal.entry(seq).acknowledged = True
+    link.sequencer._applied = 10
+    for number, seq in enumerate(markers.values()):
+        node = ("10.0.0.1", number)
+        link.replicas.seen[node] = seq
+        link.replicas._history[node] = deque([(now - 2.0, seq), (now - 0.1, seq)])
+    assert not link.may_accept()
+    return link
+
+
+def test_full_journal_forgets_early_what_all_nodes_have_and_no_more_than_it_must(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        link = full_link(a=10, b=9)
+        assert link._give_way() == 1, "down to nine tenths of the bound"
+        assert link.may_accept()
+        assert link.sequencer.journal.first_seq == 2
+        assert link.status()["forgotten_early"] == 1
+        assert "LINK_JOURNAL_MAX_BYTES" in caplog.text
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("reason", ["a node lacks them", "a node is silent", "they are younger than a second", "new"])
+def test_full_journal_forgets_nothing_early_that_may_be_needed(reason: str) -> None:
+    async def scenario() -> None:
+        link = full_link(a=10, b=0 if reason == "a node lacks them" else 10)
+        if reason == "a node is silent":
+            link.replicas.silent = {("10.0.0.1", 1)}
+        elif reason == "they are younger than a second":
+            for entry in link.sequencer.journal.range(1, 10):
+                entry.accepted_at = time.monotonic() - 0.2
+        elif reason == "new":
+            # Shown for the first time just now: it may be in memory only.
+            link.replicas._history["10.0.0.1", 1].popleft()
+        assert link._give_way() == 0
+        assert not link.may_accept()
+        assert len(link.sequencer.journal) == 10
+
+    asyncio.run(scenario())
 
 
 def test_end_of_the_upstream_task_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

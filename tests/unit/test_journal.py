@@ -159,6 +159,12 @@ def test_size_counts_what_is_kept() -> None:
     assert (result.size_bytes, result.first_seq, result.last_seq) == (0, 4, 3)
 
 
+def test_end_of_the_oldest_that_count_so_many_bytes() -> None:
+    result = journal(9, first=5)
+    one = len(b"payload") + ENTRY_OVERHEAD_BYTES
+    assert [result.end_of_oldest(size) for size in (1, one, one + 1, 5 * one, 99 * one)] == [5, 5, 6, 9, 9]
+
+
 @pytest.mark.parametrize(("up_to", "count", "left"), [(0, 0, [1, 2, 3]), (1, 1, [2, 3]), (3, 3, []), (9, 3, [])])
 def test_trim(up_to: int, count: int, left: list[int]) -> None:
     result = journal(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -283,6 +284,19 @@ def test_refusal_of_an_entry_in_a_deleted_segment_is_ignored(folder: Folder) -> 
     file.trim(2)
     folder.crash()
     assert folder.read() == seqs(2, 2)
+
+
+def test_entries_are_as_old_as_their_segment_says(folder: Folder) -> None:
+    folder.write(*map(entry, range(1, 5)), segment_bytes=60)
+    first, *others = folder.segments
+    assert others
+    os.utime(first, (time.time() - 100, time.time() - 100))
+    # Written when the clock was ahead.
+    os.utime(others[-1], (time.time() + 1000, time.time() + 1000))
+    _, journal = folder.open()
+    now = time.monotonic()
+    assert now - journal.entry(1).accepted_at == pytest.approx(100, abs=20)
+    assert now - journal.entry(4).accepted_at == pytest.approx(0, abs=20)
 
 
 # --- a full disk -----------------------------------------------------------------------------------------------------

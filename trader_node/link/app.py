@@ -40,6 +40,15 @@ logger = logging.getLogger("link")
 
 _COMPLAIN_INTERVAL = 5.0
 _TRIM_INTERVAL = 1.0
+#: Seconds between two looks for room in a full journal.
+_FULL_INTERVAL = 0.1
+#: Part of its bound that a full journal is brought down to, where its entries may be forgotten early.
+_ROOMY = 0.9
+#: Seconds that an entry is kept however full the journal is: Redis forces what it has written to disk once a second.
+_LEAST_AGE = 1.0
+_COMPLAIN_OF_SIZE_INTERVAL = 60.0
+#: While every node answers, a full journal has room again within so many seconds, or something is wrong.
+_ROOM_SECONDS = 3.0
 _HELD_INTERVAL = 0.05
 _HEALTH_INTERVAL = 1.0
 #: Seconds within which the event loop has to answer a question over HTTP.
@@ -124,6 +133,12 @@ class Link:
         self._departed: list[Client] = []
         self._next_client_id = 1
         self._draining = False
+        #: A client was told to wait because the journal is full.
+        self._room_wanted = asyncio.Event()
+        self._forgotten_early = 0
+        #: Monotonic time by which a full journal should have room again, if that can be told.
+        self._room_by: float | None = None
+        self._complained_of_size_at = time.monotonic() - _COMPLAIN_OF_SIZE_INTERVAL
         self._disk_error = ""
         self._was_accepting = False
         # A master is usually found at once: the first complaint is due only when it is not.
@@ -142,6 +157,8 @@ class Link:
         if self.sequencer.numbered and not self._disk_error and not self._journal_full:
             return True
         self._was_accepting = False
+        if self._journal_full:
+            self._room_wanted.set()
         return False
 
     @property
@@ -301,6 +318,7 @@ class Link:
         """Trim the journal, retry a full disk, and complain about what an operator should know."""
         late_errors = 0
         while True:
+            self._room_wanted.clear()
             if self._config.target.sentinel and not self.sequencer.numbered:
                 self.watch.check_master_name()
             if self.sequencer.numbered:
@@ -308,8 +326,11 @@ class Link:
                 before = time.monotonic() - self._config.journal_min_age
                 held = self.replicas.held_everywhere(self._config.journal_min_age)
                 trimmed = self.sequencer.trim(held, before)
-                if self._journal_full:
-                    trimmed += self._make_room(before)
+                if self._journal_full and not self.replicas.silent:
+                    trimmed += self._give_way()
+                else:
+                    self._room_by = None
+                    trimmed += self._make_room(before) if self._journal_full else 0
                 if trimmed and self._file is not None:
                     self._file.trim(self.sequencer.journal.first_seq)
             elif time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
@@ -334,7 +355,10 @@ class Link:
                     extra=event("late_errors", total=late_errors),
                 )
             self._progressed()
-            await asyncio.sleep(_TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5)
+            interval = _TRIM_INTERVAL if self.sequencer.numbered else _TRIM_INTERVAL / 5
+            await asyncio.sleep(_FULL_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._room_wanted.wait(), interval - _FULL_INTERVAL)
 
     async def _look_for_waiting(self) -> None:
         """See what others have written to keys that clients wait for."""
@@ -353,6 +377,32 @@ class Link:
                 trimmed,
                 ", ".join(_shown(node) for node in sorted(self.replicas.silent)),
                 extra=event("journal_forgot", entries=trimmed),
+            )
+        return trimmed
+
+    def _give_way(self) -> int:
+        """Keep the oldest entries for less than their minimum age, where every known node answers and holds them.
+
+        Clients would wait for that minute otherwise, though nothing is wrong. What is given up is only that all nodes
+        may lose at once what none of them had forced to its disk.
+        """
+        journal, bound = self.sequencer.journal, self._config.journal_max_bytes
+        enough = journal.end_of_oldest(journal.size_bytes - int(bound * _ROOMY))
+        held = min(self.replicas.held_while_all_answer(_LEAST_AGE), enough)
+        trimmed = self.sequencer.trim(held, time.monotonic() - _LEAST_AGE)
+        self._forgotten_early += trimmed
+        now = time.monotonic()
+        if trimmed or self._room_by is None:
+            self._room_by = now + _ROOM_SECONDS
+        if trimmed and now - self._complained_of_size_at > _COMPLAIN_OF_SIZE_INTERVAL:
+            self._complained_of_size_at = now
+            logger.warning(
+                "journal: full with %d bytes: entries that every node has are kept for %.1f s only, not for %g s; for "
+                "so many writes raise LINK_JOURNAL_MAX_BYTES",
+                bound,
+                self._journal_age(),
+                self._config.journal_min_age,
+                extra=event("journal_small", entries=trimmed, max_bytes=bound, seconds=round(self._journal_age(), 1)),
             )
         return trimmed
 
@@ -421,7 +471,7 @@ class Link:
             return f"journal: cannot write: {self._disk_error}"
         if self._file is not None and self._file.sync_error is not None:
             return f"journal: cannot force to disk: {self._file.sync_error}"
-        if self._journal_full:
+        if self._journal_full and (self._room_by is None or time.monotonic() > self._room_by):
             lagging = ", ".join(_shown(node) for node in sorted(self.replicas.silent)) or "none"
             return (
                 f"journal: full with {self.sequencer.journal.size_bytes} bytes, clients wait: entries stay until every "
@@ -476,6 +526,7 @@ class Link:
             "lost_replies": counters.lost_replies,
             "told_early": counters.told_early,
             "late_errors": counters.late_errors,
+            "forgotten_early": self._forgotten_early,
             "handshakes": counters.handshakes,
             "unfinished": sequencer.unfinished,
             "reads_waiting": len(self.reader),

@@ -120,6 +120,14 @@ class Journal:
             self._forgotten = 0
         return len(gone)
 
+    def end_of_oldest(self, size: int) -> int:
+        """Return the number of the last of the oldest entries that count ``size`` bytes together, or a little more."""
+        for entry in self.range(self.first_seq, self.last_seq):
+            size -= entry.size
+            if size <= 0:
+                return entry.seq
+        return self.last_seq
+
     def skip_to(self, seq: int) -> None:
         """Begin anew behind ``seq``; for a data set that is ahead of a journal which lost its tail."""
         self.trim(self.last_seq)

@@ -236,6 +236,8 @@ class JournalFile:
         journal = Journal(self._segments[0][0] if self._segments else 1)
         for number, (_, path) in enumerate(self._segments):
             last = number == len(self._segments) - 1
+            # All its entries count as old as the youngest: when it was written to last.
+            written_at = time.monotonic() - max(time.time() - path.stat().st_mtime, 0.0)
             data = path.read_bytes()
             if not data.startswith(MAGIC):
                 if not last or len(data) > len(MAGIC):
@@ -256,8 +258,7 @@ class JournalFile:
                 os.truncate(path, decoded.valid_bytes)
             for record in decoded.records:
                 if isinstance(record, Entry):
-                    # Taken as young: nobody knows any more.
-                    record.accepted_at = time.monotonic()
+                    record.accepted_at = written_at
                 try:
                     journal.take(record)
                 except JournalError as error:

@@ -21,6 +21,11 @@ _COUNTERS = (
     ("entries_refused", "Entries that Redis refused for good.", "refused"),
     ("entries_told_early", "Entries answered from the journal before they were applied.", "told_early"),
     ("late_errors", "Commands answered from the journal and then applied with an error, or refused.", "late_errors"),
+    (
+        "entries_forgotten_early",
+        "Entries forgotten below their minimum age, because the journal was full; every node had them.",
+        "forgotten_early",
+    ),
     ("lost_replies", "Entries applied whose answer was lost.", "lost_replies"),
     ("fenced_transactions", "Transactions that the marker's fence aborted.", "fenced"),
     ("handshakes", "Handshakes with a master.", "handshakes"),

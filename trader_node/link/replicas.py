@@ -51,6 +51,21 @@ class ReplicaMarkers:
         answering = self.seen.keys() - self.silent
         return min((self._held(node, age) for node in answering), default=0) if len(answering) > 1 else 0
 
+    def held_while_all_answer(self, age: float) -> int:
+        """The same as ``held_everywhere``, if no node is silent; for a shorter time than that was ever asked for."""
+        return 0 if self.silent else min((self._held_lately(node, age) for node in self.seen), default=0)
+
+    def _held_lately(self, node: Address, age: float) -> int:
+        history = self._history.get(node)
+        if not history:
+            return 0
+        latest, lowest = history[-1]
+        for seen_at, seq in reversed(history):
+            lowest = min(lowest, seq)
+            if seen_at <= latest - age:
+                return lowest
+        return 0
+
     def _held(self, node: Address, age: float) -> int:
         history = self._history.get(node)
         if not history:
