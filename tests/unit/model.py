@@ -28,7 +28,8 @@ class Data:
 
     values: list[int] = field(default_factory=list)
     marker: dict[bytes, bytes] = field(default_factory=dict)
-    #: How far it really is, also when the marker is gone: for the test, the link cannot see it.
+    #: What the marker said last, also when it is gone: for the test, the link cannot see it.
+    owner: bytes = b""
     seq: int = 0
 
 
@@ -181,6 +182,7 @@ class Connection:
                 fields = dict(zip(arguments[1::2], arguments[2::2], strict=True))
                 new = len(fields.keys() - node.data.marker.keys())
                 node.data.marker |= fields
+                node.data.owner = fields.get(b"o", node.data.owner)
                 node.data.seq = int(fields.get(b"s", node.data.seq))
                 node.touch_marker()
                 return wire.encode_integer(new)

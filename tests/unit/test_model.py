@@ -43,7 +43,7 @@ def test_model() -> None:
     run_state_machine_as_test(World, settings=walk)
 
 
-def _search(examples: int) -> settings:
+def search(examples: int) -> settings:
     """Walk the same ways each time, and do not look for a shorter one to what is found."""
     return settings(
         max_examples=examples,
@@ -64,7 +64,7 @@ def test_the_walk_meets_everything() -> None:
             super().teardown()
             seen.update(self.seen)
 
-    run_state_machine_as_test(Counted, settings=_search(250))
+    run_state_machine_as_test(Counted, settings=search(250))
     assert {event for event, count in seen.items() if count} >= EVENTS, seen
 
 
@@ -101,19 +101,19 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
 }
 
 
-def _assert_caught(world: type[RuleBasedStateMachine]) -> None:
+def assert_caught(world: type[RuleBasedStateMachine]) -> None:
     with pytest.raises((AssertionError, FlakyFailure)):
-        run_state_machine_as_test(world, settings=_search(5000))
+        run_state_machine_as_test(world, settings=search(5000))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_mutant_is_caught(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTANTS[mutant](monkeypatch)
-    _assert_caught(World)
+    assert_caught(World)
 
 
 def test_journal_written_too_late_is_caught() -> None:
     class Broken(World):
         journal_first = False
 
-    _assert_caught(Broken)
+    assert_caught(Broken)

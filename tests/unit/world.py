@@ -36,6 +36,8 @@ from .model import BROKEN_REPLY, MARKER, NOPERM, Connection, Node
 
 #: Seconds that an entry is kept at least, and seconds after which what a node holds is on its disk.
 MINIMUM_AGE, DISK_LAG = 60.0, 5.0
+#: Stands for a command that empties the data set.
+FLUSH = -1
 NO_RIGHT = wire.encode_error(NOPERM)
 TARGET = parse_redis_url("redis://127.0.0.1:1")
 
@@ -115,10 +117,10 @@ class World(RuleBasedStateMachine):
         self.connection: Connection | None = None
         self.now = 0.0
         self.next_value = 0
-        #: Values of each accepted entry, by its number; None for a command that Redis does not know.
+        #: What the commands of each accepted entry push; None for one that Redis does not know, or FLUSH.
         self.accepted: dict[int, list[int | None]] = {}
-        #: Entries that empty the data set.
-        self.flushes: set[int] = set()
+        #: Entries that hold reads, so that their replies are not of the usual form.
+        self.with_reads: set[int] = set()
         #: What the client of each entry was told.
         self.replies: dict[int, bytes] = {}
         #: Somebody deleted a marker, so that the link may have to stop.
@@ -192,8 +194,7 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.link.numbered)
     @rule()
     def flush(self) -> None:
-        self.flushes.add(self.link.journal.last_seq + 1)
-        self._accept(Write(wire.encode_command(b"FLUSHALL"), 1), [])
+        self._accept(Write(wire.encode_command(b"FLUSHALL"), 1), [FLUSH])
 
     @precondition(lambda self: self.link.numbered)
     @rule()
@@ -318,11 +319,10 @@ class World(RuleBasedStateMachine):
 
     def _bring_markers_back(self) -> None:
         self.tampered = False
-        owner = f"{self.state.journal_id}:{self.state.incarnation}:0".encode()
         for node in self.nodes:
             for data in [node.data, *(snapshot for _, snapshot in node.snapshots)]:
                 if data.seq and not data.marker:
-                    data.marker = {b"o": owner, b"s": b"%d" % data.seq}
+                    data.marker = {b"o": data.owner, b"s": b"%d" % data.seq}
             node.touch_marker()
 
     @precondition(_live)
@@ -346,7 +346,7 @@ class World(RuleBasedStateMachine):
         for seq in [seq for seq in self.accepted if seq > known.last_seq]:
             assert seq not in self.replies, f"entry {seq} was acknowledged and is not in the journal"
             del self.accepted[seq]
-            self.flushes.discard(seq)
+            self.with_reads.discard(seq)
         self.state = copy.copy(self.state)
         self.state.incarnation += 1
         self.connection = None
@@ -470,9 +470,14 @@ class World(RuleBasedStateMachine):
     # --- what must hold ---
 
     def _expected(self, seq: int) -> list[int]:
-        begin = max((number for number in self.flushes if number <= seq), default=1)
-        numbers = range(begin, seq + 1)
-        return [value for number in numbers for value in self.accepted.get(number, []) if value is not None]
+        values: list[int] = []
+        for number in range(1, seq + 1):
+            for value in self.accepted.get(number, []):
+                if value == FLUSH:
+                    values.clear()
+                elif value is not None:
+                    values.append(value)
+        return values
 
     @invariant()
     def every_data_set_is_a_prefix(self) -> None:
@@ -483,13 +488,15 @@ class World(RuleBasedStateMachine):
     @invariant()
     def replies_are_true(self) -> None:
         for seq, reply in self.replies.items():
-            values = [value for value in self.accepted[seq] if value is not None]
-            if not values or LOST_REPLY in reply or JOURNALLED_REPLY in reply:
+            pushed = [value for value in self.accepted[seq] if value is not None]
+            if not pushed or LOST_REPLY in reply or JOURNALLED_REPLY in reply or seq in self.with_reads:
                 continue
-            before = len(self._expected(seq - 1))
-            lengths = [wire.encode_integer(before + index + 1) for index in range(len(values))]
+            length, parts = len(self._expected(seq - 1)), []
+            for value in pushed:
+                length = 0 if value == FLUSH else length + 1
+                parts.append(wire.OK if value == FLUSH else wire.encode_integer(length))
             done = reply.replace(BROKEN_REPLY, b"").replace(NO_RIGHT, b"")
-            assert done in (b"".join(lengths), wire.join_array(lengths)), f"entry {seq} was answered {reply!r}"
+            assert done in (b"".join(parts), wire.join_array(parts)), f"entry {seq} was answered {reply!r}"
 
     def teardown(self) -> None:
         """Heal everything: whatever happened, the end is every accepted write once, in order."""
