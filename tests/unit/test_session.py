@@ -70,6 +70,7 @@ class Hub:
     marker_key: bytes = b"marker"
     login: None = None
     allowance: Allowance = field(default_factory=Allowance)
+    first_db: int = 0
     login: Login | None = None
     stream_ids: StreamIds = field(default_factory=StreamIds)
     accepting: bool = True
@@ -415,6 +416,29 @@ def test_ids_inside_a_transaction_are_given_at_its_end(hub: Hub, client: Client)
 
 
 # --- databases -------------------------------------------------------------------------------------------------------
+
+
+def test_clients_begin_in_the_database_of_the_connection_string() -> None:
+    hub = Hub(first_db=3)
+    client = Client(hub).sends("SET a 1").sends("SELECT 0").sends("SET b 2").sends("RESET").sends("SET c 3")
+    assert [(entry.db, words(entry.payload)) for entry in hub.writes] == [
+        (3, "SET a 1"),
+        (0, "SET b 2"),
+        (3, "SET c 3"),
+    ]
+    del client
+
+
+def test_pipelined_transactions_are_one_entry_each(hub: Hub, client: Client) -> None:
+    client.sends("MULTI", "SET a 1", "INCR b", "EXEC", "SET c 3", "MULTI", "SET d 4", "EXEC", "MULTI", "SET e 5")
+    assert hub.log == ["write SET a 1; INCR b", "write SET c 3", "write SET d 4"]
+    hub.writes.pop(0).deliver([wire.OK, b":1\r\n"])
+    hub.answer_write(wire.OK)
+    hub.writes.pop(0).deliver([wire.OK])
+    first = wire.OK + wire.QUEUED * 2 + b"*2\r\n+OK\r\n:1\r\n"
+    assert client.told == first + wire.OK + wire.OK + wire.QUEUED + b"*1\r\n+OK\r\n" + wire.OK + wire.QUEUED
+    client.sends("EXEC")
+    assert hub.log[3:] == ["write SET e 5"]
 
 
 def test_select_is_remembered(hub: Hub, client: Client) -> None:

@@ -67,6 +67,7 @@ class Link:
         self.stream_ids = StreamIds()
         self.login = config.login
         self.allowance = config.allowance
+        self.first_db = config.target.db
         self.waiting = WaitingRoom(self._accept, self.submit_read, self.call_later, lambda: self.sequencer.caught_up)
         self._auth = _auth(config)
         self._file: JournalFile | None = None

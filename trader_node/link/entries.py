@@ -139,5 +139,5 @@ class Entry:
 
 JOURNALLED_REPLY = b"+JOURNALLED\r\n"
 
-#: About what an Entry object costs besides its payload.
-ENTRY_OVERHEAD_BYTES = 160
+#: What an Entry costs in memory besides its payload, measured on 64 bits with CPython 3.13.
+ENTRY_OVERHEAD_BYTES = 260

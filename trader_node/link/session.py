@@ -48,6 +48,8 @@ class Hub(Protocol):
     login: Login | None
     #: What the user allows beyond the guarantee.
     allowance: Allowance
+    #: The database of the connection string, in which clients begin.
+    first_db: int
     #: Clients that wait for data.
     waiting: WaitingRoom
 
@@ -126,7 +128,7 @@ class Session:
         #: Kind of the requests under way, and how many.
         self._under_way = Kind.LOCAL
         self._outstanding = 0
-        self._db = 0
+        self._db = hub.first_db
         self.name = b""
         #: host:port of the client.
         self.address = b""
@@ -185,14 +187,26 @@ class Session:
             return
         self._corked = True
         try:
-            for command in commands:
-                self._command(command)
+            self._take_singly(commands)
             if broken:
                 last = LAST_OF_PIPE.search(data)
                 self._line_up(_NO_COMMAND if last is None else (b"ECHO", last[1]))
         finally:
             self._corked = False
             self._flush()
+
+    def _take_singly(self, commands: list[Any]) -> None:
+        """Take commands one by one, but whole transactions among them at once."""
+        position = 0
+        while position < len(commands):
+            if commands[position] in _MULTI:
+                behind = range(position + 1, len(commands))
+                end = next((index + 1 for index in behind if commands[index] in _EXEC), None)
+                if end is not None and self._take_together(commands[position:end]):
+                    position = end
+                    continue
+            self._command(commands[position])
+            position += 1
 
     def _receive_lines(self, data: bytes) -> None:
         """Take inline commands: lines of words."""
@@ -618,7 +632,7 @@ class Session:
 
     def _do_reset(self, arguments: tuple[bytes, ...]) -> bytes:
         self._transaction = None
-        self._db = 0
+        self._db = self._hub.first_db
         self.name = b""
         if self._subscriber is not None:
             self._subscriber.close()
