@@ -16,7 +16,7 @@ from trader_node.link.app import Link
 from trader_node.link.config import LinkConfig
 from trader_node.link.decisions import Halt, Reconnect
 from trader_node.link.discovery import Discovery, SentinelView
-from trader_node.link.entries import Write
+from trader_node.link.entries import ENTRY_OVERHEAD_BYTES, Write
 from trader_node.link.journal_file import Fsync
 from trader_node.link.state import LinkState
 from trader_node.link.url import parse_redis_url
@@ -311,7 +311,7 @@ def test_full_journal_is_loud(caplog: pytest.LogCaptureFixture) -> None:
 
 def full_link(**markers: int) -> Link:
     """Return a link with a full journal of ten entries, applied a minute ago but for the last two, and its nodes."""
-    link = make_link(journal_max_bytes=1600)
+    link = make_link(journal_max_bytes=10 * ENTRY_OVERHEAD_BYTES)
     now = time.monotonic()
     for seq in range(1, 11):
         link.sequencer.accept(Write(b"", 1), now - (5.0 if seq < 9 else 0.5))
