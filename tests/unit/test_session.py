@@ -597,6 +597,53 @@ def test_error_about_garbage_comes_after_the_replies_before_it(hub: Hub, client:
     assert client.closed
 
 
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        (b"*1048577\r\n", "invalid multibulk length"),
+        (b"*1000000000\r\n", "invalid multibulk length"),
+        (b"*" + b"9" * 100, "invalid multibulk length"),
+        (b"*1\r\n*1000000000\r\n", "commands must be RESP arrays of bulk strings"),
+        (b"*2\r\n$1\r\na\r\n~1000000000\r\n", "commands must be RESP arrays of bulk strings"),
+        (b">1000000000\r\n", "commands must be RESP arrays of bulk strings"),
+        (b"*2\r\n$3\r\nSET\r\n$536870913\r\n", "invalid bulk length"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$536870913\r\n", "invalid bulk length"),
+    ],
+)
+def test_what_promises_too_much_is_refused_wherever_the_network_cuts_it(header: bytes, error: str) -> None:
+    before = packed("SET a 1", "GET a")
+    data = before + header + packed("SET b 2")
+    for cut in range(1, len(data)):
+        hub = Hub()
+        client = Client(hub)
+        client.session.receive(data[:cut])
+        client.session.receive(data[cut:])
+        assert hub.log == ["write SET a 1"]
+        hub.answer_write(wire.OK)
+        hub.answer_read(b"$1\r\n1\r\n")
+        assert client.told == b"+OK\r\n$1\r\n1\r\n-ERR Protocol error: " + error.encode() + b"\r\n"
+        assert client.closed
+        client.sends("SET c 3")
+        assert hub.log == ["write SET a 1", "read GET a"]
+
+
+def test_values_that_look_like_headers_pass_wherever_the_network_cuts_them() -> None:
+    value = b"\r\n*1000000000\r\n>9999999\r\n~9999999\r\n"
+    one = wire.encode_command(b"SET", b"a", value)
+    data = packed("SET x 1") + one + wire.encode_command(b"RPUSH", b"\r\n*7777777", b"") + packed("PING")
+    for cut in range(1, len(data)):
+        hub = Hub()
+        client = Client(hub)
+        client.session.receive(data[:cut])
+        client.session.receive(data[cut:])
+        assert b"".join(entry.payload for entry in hub.writes) == data.removesuffix(packed("PING"))
+        assert not client.closed
+        while hub.writes:
+            entry = hub.writes.pop(0)
+            entry.deliver([wire.OK] * entry.commands)
+        assert client.told == wire.OK * 3 + wire.PONG
+
+
 def test_empty_array_is_no_command(hub: Hub, client: Client) -> None:
     client.session.receive(b"*0\r\n" + packed("PING"))
     assert client.told == wire.PONG

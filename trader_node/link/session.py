@@ -16,6 +16,7 @@ import hiredis
 from . import client_command, wire
 from .allowance import Allowance
 from .blocking import parse_any
+from .bounds import NO_COMMAND, CommandBounds
 from .commands import Kind, StreamIds, Verdict, classify, common_kind
 from .entries import Form, ReplySink, Write
 from .inline import LAST_OF_PIPE, LINE_STARTS, MOST_BYTES, InlineError, split_line
@@ -88,9 +89,10 @@ class Slot:
 #: As clients write them.
 _MULTI = ([b"MULTI"], [b"multi"])
 _EXEC = ([b"EXEC"], [b"exec"])
+_MULTI_AND_EXEC_BYTES = len(wire.encode_command(b"MULTI") + wire.encode_command(b"EXEC"))
 #: Stands for bytes that are not a command.
 _NO_COMMAND: tuple[bytes, ...] = ()
-_PROTOCOL_ERROR = wire.encode_error("ERR Protocol error: commands must be RESP arrays of bulk strings")
+_PROTOCOL_ERROR = wire.encode_error(NO_COMMAND)
 _DB_DIGITS = 5
 _HTTP = (b"post", b"host:")
 _CHANGES = (Kind.WRITE, Kind.BLOCKING_WRITE, Kind.RANDOM_POP, Kind.ONCE)
@@ -122,6 +124,7 @@ class Session:
         self._close = close
         self._progressed = progressed
         self._reader = hiredis.Reader()
+        self._bounds = CommandBounds()
         self._slots: deque[Slot] = deque()
         self._unanswered = 0
         self._backlog: deque[tuple[bytes, ...]] = deque()
@@ -173,7 +176,10 @@ class Session:
         if self._inline:
             self._receive_lines(data)
             return
-        self._reader.feed(data)
+        if self._deaf:
+            return
+        admitted = self._bounds.admit(data)
+        self._reader.feed(data if admitted == len(data) else data[:admitted])
         commands: list[Any] = []
         broken = False
         try:
@@ -181,19 +187,34 @@ class Session:
         except (hiredis.ProtocolError, TypeError):
             # TypeError: a RESP3 map with a key that Python cannot hash.
             broken = True
-        if commands and self._take_together(commands):
-            commands = []
-        if not commands and not broken:
+        size = self._take_together(commands) if commands else 0
+        if size and size == self._bounds.before + len(data):
+            # Whole commands, and nothing behind them.
             return
         self._corked = True
         try:
-            self._take_singly(commands)
-            if broken:
-                last = LAST_OF_PIPE.search(data)
-                self._line_up(_NO_COMMAND if last is None else (b"ECHO", last[1]))
+            self._take_apart(data, commands, size, broken)
         finally:
             self._corked = False
             self._flush()
+
+    def _take_apart(self, data: bytes, commands: list[Any], size: int, broken: bool) -> None:
+        """Take the commands of ``data`` that were not taken together, and what is behind them.
+
+        ``size``: bytes of those that were taken together.
+        """
+        if not size:
+            self._take_singly(commands)
+        if broken or self._bounds.error:
+            last = LAST_OF_PIPE.search(data)
+            if last is not None:
+                self._line_up((b"ECHO", last[1]))
+            else:
+                self._break_off(self._bounds.error or NO_COMMAND)
+        elif not self._deaf and not self._bounds.followed:
+            self._bounds.parsed(data, size or len(wire.encode_commands(commands)))
+            if self._bounds.error:
+                self._break_off(self._bounds.error)
 
     def _take_singly(self, commands: list[Any]) -> None:
         """Take commands one by one, but whole transactions among them at once."""
@@ -249,16 +270,18 @@ class Session:
         self._protocol_error = wire.encode_error(error)
         self._line_up(_NO_COMMAND)
 
-    def _take_together(self, commands: list[Any]) -> bool:
-        """Take what came in one go as one entry or one read, or return False: then each is looked at by itself.
+    def _take_together(self, commands: list[Any]) -> int:
+        """Take what came in one go as one entry or one read, and return how many bytes that was.
+
+        Or return 0: then each is looked at by itself.
 
         The hot path: almost everything that clients send is plain writes, plain reads, or one whole transaction of
         plain writes.
         """
         if self._transaction is not None or self._backlog or self._deaf or self._db_undecided:
-            return False
+            return 0
         if self._waits or self._subscriber is not None:
-            return False
+            return 0
         count, form = len(commands), Form.SINGLE
         if count > 1:
             form = Form.BATCH
@@ -267,24 +290,26 @@ class Session:
         try:
             kind = common_kind(commands, self._hub.allowance)
             if kind is None or (form is Form.TRANSACTION and kind is not Kind.WRITE) or not self._hub.may_accept():
-                return False
+                return 0
             payload = wire.encode_commands(commands)
         except (TypeError, LookupError):
             # Not everything is a list of byte strings.
-            return False
+            return 0
         if kind is Kind.WRITE and self._hub.marker_key in payload:
-            return False
+            return 0
         if self._outstanding and self._under_way is not kind:
-            return False
+            return 0
         self._under_way = kind
+        size = len(payload)
         if kind is Kind.READ:
             self._hub.submit_read(Read(self._db, payload, self._sink(count), commands=count))
         elif form is Form.TRANSACTION:
+            size += _MULTI_AND_EXEC_BYTES
             sink = self._sink(count + 2, wire.OK + wire.QUEUED * count)
             self._hub.submit_write(Write(payload, count, form, self._db, self._db, sink))
         else:
             self._hub.submit_write(Write(payload, count, form, self._db, self._db, self._sink(count)))
-        return True
+        return size
 
     def resume(self) -> None:
         """Go on with commands that waited until writes may be accepted.
