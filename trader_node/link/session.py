@@ -89,6 +89,7 @@ class Slot:
 #: As clients write them.
 _MULTI = ([b"MULTI"], [b"multi"])
 _EXEC = ([b"EXEC"], [b"exec"])
+_MULTI_OR_EXEC = _MULTI + _EXEC
 _MULTI_AND_EXEC_BYTES = len(wire.encode_command(b"MULTI") + wire.encode_command(b"EXEC"))
 #: Stands for bytes that are not a command.
 _NO_COMMAND: tuple[bytes, ...] = ()
@@ -221,10 +222,11 @@ class Session:
         position = 0
         while position < len(commands):
             if commands[position] in _MULTI:
+                # Up to the next MULTI at most: nothing is looked at twice, however many of them there are.
                 behind = range(position + 1, len(commands))
-                end = next((index + 1 for index in behind if commands[index] in _EXEC), None)
-                if end is not None and self._take_together(commands[position:end]):
-                    position = end
+                end = next((index for index in behind if commands[index] in _MULTI_OR_EXEC), None)
+                if end is not None and self._take_together(commands[position : end + 1]):
+                    position = end + 1
                     continue
             self._command(commands[position])
             position += 1
