@@ -278,3 +278,17 @@ def test_nobody_asks_while_there_is_no_master(hub: Hub) -> None:
     assert asked(hub) == ["write BLPOP k 0"]
     hub.answer_write(POPPED)
     assert client.told == POPPED
+
+
+@pytest.mark.parametrize("key", [b"k", b"two\r\nlines", b"", b"$1"])
+def test_a_push_is_noticed_whatever_the_key_looks_like(hub: Hub, key: bytes) -> None:
+    client = Client(hub)
+    client.session.receive(wire.encode_command(b"BLPOP", key, b"0"))
+    hub.answer_write(NIL)
+    hub.log.clear()
+    Client(hub).session.receive(wire.encode_command(b"RPUSH", key, b"x"))
+    assert [line.split()[1] for line in hub.log] == ["RPUSH", "BLPOP"]
+    client.session.disconnected()
+    hub.answer_write(b":1\r\n")
+    hub.answer_write(NIL)
+    assert not hub.waiting

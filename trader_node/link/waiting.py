@@ -66,6 +66,10 @@ class WaitingRoom:
         self._call_later = call_later
         self._ready = ready
         self._spots: dict[_Spot, deque[Waiter]] = {}
+        #: The spots of each key, to be found from what is written.
+        self._of_key: dict[bytes, list[_Spot]] = {}
+        #: Keys with a line break in them, which no argument of a payload is found by.
+        self._odd_keys: set[bytes] = set()
         #: Where a look is under way.
         self._looks: set[_Spot] = set()
 
@@ -77,7 +81,12 @@ class WaitingRoom:
         """Take a client; ``sink`` gets the reply, the nil array if its time is up."""
         waiter = Waiter(db, blocking, sink)
         for spot in waiter.spots:
-            line = self._spots.setdefault(spot, deque())
+            if spot not in self._spots:
+                self._spots[spot] = deque()
+                self._of_key.setdefault(spot[2], []).append(spot)
+                if wire.CRLF in spot[2]:
+                    self._odd_keys.add(spot[2])
+            line = self._spots[spot]
             if waiter not in line:
                 line.append(waiter)
         if blocking.timeout is None:
@@ -97,8 +106,13 @@ class WaitingRoom:
 
     def wrote(self, payload: bytes) -> None:
         """Take note of an entry that was accepted."""
-        for spot in [spot for spot in self._spots if spot[2] in payload]:
-            self._wake(spot)
+        # By its arguments, whatever they mean: to ask in vain costs little, and to search the payload for each key that
+        # somebody waits for would cost every write more with every one who waits.
+        named = self._of_key.keys() & payload.split(wire.CRLF)
+        named |= {key for key in self._odd_keys if key in payload}
+        for key in named:
+            for spot in list(self._of_key.get(key, ())):
+                self._wake(spot)
 
     def look(self) -> None:
         """See whether somebody else has written what the first in each line waits for."""
@@ -168,6 +182,10 @@ class WaitingRoom:
             line.remove(waiter)
             if not line:
                 del self._spots[spot]
+                self._of_key[spot[2]].remove(spot)
+                if not self._of_key[spot[2]]:
+                    del self._of_key[spot[2]]
+                    self._odd_keys.discard(spot[2])
             elif was_first:
                 # There may be more where its data came from.
                 self._wake(spot)
