@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from drills.processes import LinkProcess, free_ports
@@ -171,3 +172,57 @@ def test_a_full_journal_holds_nobody_up_while_every_node_has_what_is_in_it(
     link.start()
     link.wait_until_ready()
     assert longest_write(120) < 2.5, "what is loaded is as old as it is"
+
+
+def test_what_the_server_cannot_read_is_refused_before_it_is_accepted(server: Server, start_link: StartLink) -> None:
+    server.admin.config_set("proto-max-bulk-len", 1 << 20)
+    link = start_link(server.url)
+    writer = client(link)
+    with pytest.raises(ResponseError, match="invalid bulk length"):
+        writer.set("k", b"x" * (2 << 20))
+    with pytest.raises(ResponseError, match="invalid bulk length"):
+        writer.get(b"x" * (2 << 20))
+    assert writer.set("k", b"x" * (1 << 20))
+    assert status(link)["handshakes"] == 1, "the connection of all clients was not lost for it"
+    assert status(link)["accepted"] == 1
+
+
+@pytest.mark.parametrize("megabytes", [2, 64])
+def test_what_the_server_cannot_read_any_more_is_refused_once(
+    megabytes: int, server: Server, start_link: StartLink
+) -> None:
+    link = start_link(server.url)
+    # The small one is sent whole; while the big one is, the server resets the connection.
+    assert client(link).set("k", 1)
+    server.admin.config_set("proto-max-bulk-len", 1 << 20)
+    with pytest.raises(ResponseError, match="invalid bulk length"):
+        client(link).set("k", b"x" * (megabytes << 20))
+    assert client(link).set("k", 2), "the others go on"
+    assert status(link)["state"] == "ready"
+    assert status(link)["handshakes"] < 5
+    assert status(link)["refused"] == 1
+    link.kill()
+    link.start()
+    link.wait_until_ready()
+    assert client(link).set("k", 3), "nor is it in the way after a restart"
+
+
+def test_a_server_that_closes_again_and_again_is_not_pressed_and_is_named(
+    server: Server, start_link: StartLink
+) -> None:
+    link = start_link(server.url)
+    assert client(link).set("k", 1)
+    # Redis says nothing when this bound is exceeded: it only closes.
+    server.admin.config_set("client-query-buffer-limit", 1 << 20)
+    value = b"x" * (3 << 20)
+    with pytest.raises(RedisTimeoutError):
+        client(link, 0.5).set("k", value)
+    wait_until(lambda: "each time as soon as it was connected" in status(link)["reason"], 20, "health tells it", 0.02)
+    assert "lost " in log(link)
+    began, before = time.monotonic(), status(link)["handshakes"]
+    wait_until(lambda: status(link)["handshakes"] > before + 1, 20, "it tries again", 0.1)
+    rate = (status(link)["handshakes"] - before) / (time.monotonic() - began)
+    assert rate < 15, "not as fast as it can"
+    server.admin.config_set("client-query-buffer-limit", 1 << 30)
+    wait_until(lambda: server.admin.get("k") == value, 20, "as soon as the server takes it, it is applied", 0.1)
+    wait_until(lambda: status(link)["healthy"], 20, "and all is well", 0.1)

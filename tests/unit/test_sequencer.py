@@ -226,7 +226,7 @@ def test_first_contact() -> None:
     sent = words(story.link.connected(0.0))
     look = ["ROLE", "INFO server", "INFO replication", "INFO keyspace", f"HMGET {MARKER} o s"]
     watch = [f"WATCH {MARKER}", f"HMGET {MARKER} o s"]
-    assert sent == ["MULTI", *look, "EXEC", *watch, "CONFIG GET databases"]
+    assert sent == ["MULTI", *look, "EXEC", *watch, "CONFIG GET databases proto-max-bulk-len client-query-buffer-limit"]
     assert story.connect() == Ready(0, 0)
     assert (story.master.owner, story.master.seq) == ("mine:1:2", 0)
     assert story.link.numbered

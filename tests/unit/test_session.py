@@ -15,6 +15,7 @@ from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.login import Login
 from trader_node.link.reads import Read
 from trader_node.link.scripts import ScriptMode
+from trader_node.link.server_bounds import ServerBounds
 from trader_node.link.session import Session
 from trader_node.link.waiting import WaitingRoom
 
@@ -68,6 +69,7 @@ class Hub:
 
     databases: int = 16
     marker_key: bytes = b"marker"
+    server_bounds: ServerBounds = field(default_factory=ServerBounds)
     login: None = None
     allowance: Allowance = field(default_factory=Allowance)
     first_db: int = 0

@@ -30,6 +30,7 @@ from .replicas import ReplicaMarkers
 from .sentinels import SentinelWatch, UnknownMasterError
 from .sequencer import Phase, Sequencer
 from .server import Client
+from .server_bounds import ServerBounds
 from .session import Session
 from .side import SideConnection
 from .state import LinkState
@@ -152,6 +153,11 @@ class Link:
     def databases(self) -> int:
         """How many databases the server has; the setting where it does not tell."""
         return self.sequencer.databases or self._config.databases
+
+    @property
+    def server_bounds(self) -> ServerBounds:
+        """What the server can read."""
+        return self.sequencer.bounds
 
     def may_accept(self) -> bool:
         """Whether a write may be accepted now; once the answer was no, waiting clients are resumed at the next yes."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from . import wire
 from .group import EXEC, MULTI
 from .marker import History, Marker, MarkerCommands, parse_marker
+from .server_bounds import DEFAULT_SERVER_BOUNDS, ServerBounds
 
 ROLE = wire.encode_command(b"ROLE")
 _INFO = b"".join(wire.encode_command(b"INFO", section) for section in (b"server", b"replication", b"keyspace"))
 #: Not part of the transaction, because an ACL may forbid it.
-_DATABASES = wire.encode_command(b"CONFIG", b"GET", b"databases")
+_SETTINGS = wire.encode_command(b"CONFIG", b"GET", b"databases", b"proto-max-bulk-len", b"client-query-buffer-limit")
 _IDLE_TIME = (b"OBJECT", b"IDLETIME")
 #: Replies to MULTI, five queued commands, EXEC, WATCH, HMGET, CONFIG GET.
 IDENTITY_REPLIES = 10
@@ -34,6 +35,7 @@ class Identity:
     marker: Marker | None
     #: Number of databases, or None where the server does not tell.
     databases: int | None
+    bounds: ServerBounds
     #: Whole seconds since somebody used the marker; None if that was not asked or the server does not tell.
     idle: int | None = None
 
@@ -46,24 +48,29 @@ def question(marker: MarkerCommands, *, idle: bool = False) -> bytes:
     """
     # In front, because reading the marker is using it.
     before = wire.encode_command(*_IDLE_TIME, marker.key) if idle else b""
-    return before + MULTI + ROLE + _INFO + marker.read + EXEC + marker.watch + marker.read + _DATABASES
+    return before + MULTI + ROLE + _INFO + marker.read + EXEC + marker.watch + marker.read + _SETTINGS
 
 
 def parse_identity(replies: list[bytes], *, idle: bool = False) -> Identity:
     """Return what a server answered; ``RefusedError`` if it refused any part. Replies to AUTH may come first."""
-    *before, executed, watched, watched_marker, databases = replies
+    *before, executed, watched, watched_marker, told = replies
     idle_time = wire.decode(before.pop(-_QUEUED - 2)) if idle else None
     elements = [] if wire.is_error(executed) else wire.split_array(executed) or []
     for reply in [*before, executed, *elements, watched, watched_marker]:
         if wire.is_error(reply):
             raise RefusedError(wire.error_text(reply))
+    settings = _settings(told)
     role, server, replication, keyspace, marker = elements
     return Identity(
         master=says_master(role),
         history=History(_info_field(server, "run_id"), _info_field(replication, "master_replid")),
         keys=_keys(keyspace),
         marker=decode_marker(marker) if marker == watched_marker else None,
-        databases=_databases(databases),
+        databases=settings.get(b"databases"),
+        bounds=ServerBounds(
+            settings.get(b"proto-max-bulk-len", DEFAULT_SERVER_BOUNDS.argument),
+            settings.get(b"client-query-buffer-limit", DEFAULT_SERVER_BOUNDS.request),
+        ),
         idle=idle_time if isinstance(idle_time, int) else None,
     )
 
@@ -102,8 +109,9 @@ def _keys(reply: bytes) -> int:
     return sum(int(count) for count in counts if count.isdigit())
 
 
-def _databases(reply: bytes) -> int | None:
-    pair = None if wire.is_error(reply) else wire.decode(reply)
-    if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], bytes) and pair[1].isdigit():
-        return int(pair[1])
-    return None
+def _settings(reply: bytes) -> dict[bytes, int]:
+    """Return those settings that the server tells."""
+    told = None if wire.is_error(reply) else wire.decode(reply)
+    flat = told if isinstance(told, list) else []
+    pairs = zip(flat[::2], flat[1::2], strict=False)
+    return {name: int(value) for name, value in pairs if isinstance(value, bytes) and value.isdigit()}

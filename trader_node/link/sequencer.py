@@ -35,10 +35,13 @@ from .journal import Journal
 from .latency import Latency
 from .marker import Commit, History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
 from .policy import OnGap, go_on
+from .server_bounds import DEFAULT_SERVER_BOUNDS
 from .state import LinkState
 
 #: Replies to MULTI, HSET, HMGET, EXEC, WATCH, HMGET.
 _TAKEOVER_REPLIES = 6
+#: Redis says so of what it cannot read, and closes the connection.
+_UNREADABLE = b"-ERR Protocol error"
 
 
 class Phase(enum.Enum):
@@ -157,9 +160,12 @@ class Sequencer:
         self.refused_since: float | None = None
         #: Number of databases that the server has, or None where it does not tell.
         self.databases: int | None = None
+        #: What the server can read.
+        self.bounds = DEFAULT_SERVER_BOUNDS
         self.last_refusal = ""
         self._log = log or NullLog()
         self._limits = limits or Limits()
+        self._group_bytes = self._limits.group_bytes
         self._auth = auth
         self._on_gap = on_gap
         self._adopt = adopt
@@ -316,7 +322,7 @@ class Sequencer:
         ):
             return b""
         waiting = self.journal.range(self._next_seq, self._next_seq + self._limits.group_entries - 1)
-        self._group, data = build_group(waiting, self._limits.group_bytes, self._commit, now)
+        self._group, data = build_group(waiting, self._group_bytes, self._commit, now)
         self._last_group_entries = len(self._group.entries)
         self._highest_sent = max(self._highest_sent, self._group.last)
         return data
@@ -385,7 +391,8 @@ class Sequencer:
             identity = parse_identity(replies, idle=looked is not None)
         except RefusedError as error:
             return b"", self._refused_handshake(str(error))
-        self.databases = identity.databases
+        self.databases, self.bounds = identity.databases, identity.bounds
+        self._group_bytes = min(self._limits.group_bytes, self.bounds.transaction)
         if not identity.master:
             return b"", Reconnect("the node is not a master", rediscover=True, delay=self._limits.retry_delay)
         if identity.marker is None:
@@ -506,6 +513,8 @@ class Sequencer:
             if index <= queued:
                 if wire.is_error(reply):
                     group.note_refusal(index, wire.error_text(reply))
+                    if reply.startswith(_UNREADABLE):
+                        return self._unreadable(group)
                 elif index and reply != wire.QUEUED:
                     # MULTI itself was refused, so this ran at once: without the fence, and perhaps without the marker.
                     return self._halt(
@@ -652,6 +661,23 @@ class Sequencer:
         # The master takes writes; only these it never will.
         self.refused_since = None
         return None
+
+    def _unreadable(self, group: Group) -> Decision:
+        """Refuse the entry that made Redis close the connection, or it does so every time: EXEC was never read."""
+        refusal = group.refusals[-1]
+        entry, self.last_refusal = refusal.entry, refusal.error
+        self._group = None
+        self.disconnected()
+        if entry is None:
+            return Reconnect(refusal.error)
+        if entry.acknowledged or entry.told_early or entry.from_disk or entry.seq <= self._unknown_up_to:
+            return self._halt(
+                f"Redis cannot read entry {entry.seq}, which a client may have been told is done: {refusal.error}: it "
+                "is longer than the server's proto-max-bulk-len: raise that, then restart the link",
+                Cause.REPLAY_REFUSED,
+            )
+        self._refuse(entry, refusal)
+        return Reconnect(f"entry {entry.seq} is refused: {refusal.error}")
 
     def _refuse(self, entry: Entry, refusal: CommandRefusal) -> None:
         self.counters.refused += 1

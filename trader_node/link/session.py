@@ -26,6 +26,7 @@ from .pubsub import Subscriber
 from .random_pops import RandomPop
 from .reads import Read
 from .scripts import SCRIPT_COMMANDS, answer_script
+from .server_bounds import SURE_BYTES, ServerBounds
 from .side import Side
 from .stream_reads import StreamReader
 from .tables import MESSAGES, SUBSCRIPTIONS
@@ -41,6 +42,10 @@ class Hub(Protocol):
     @property
     def databases(self) -> int:
         """Number of databases."""
+
+    @property
+    def server_bounds(self) -> ServerBounds:
+        """What the server can read; it would close the link's connection because of anything longer."""
 
     stream_ids: StreamIds
     #: Key of the link's own marker: no client may write it.
@@ -299,6 +304,8 @@ class Session:
             return 0
         if kind is Kind.WRITE and self._hub.marker_key in payload:
             return 0
+        if len(payload) > SURE_BYTES and len(payload) > self._hub.server_bounds.least:
+            return 0
         if self._outstanding and self._under_way is not kind:
             return 0
         self._under_way = kind
@@ -382,6 +389,10 @@ class Session:
             if self._subscriber.active:
                 return self._subscriber.take(arguments)
             self._subscriber = None
+        if too_big := self._hub.server_bounds.refusal(arguments):
+            self._transaction_refused = self._transaction is not None
+            self._reply(wire.encode_error(too_big))
+            return True
         verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids, self._hub.allowance)
         if verdict.kind in _CHANGES and self._hub.marker_key in arguments:
             verdict = Verdict(
@@ -578,6 +589,8 @@ class Session:
             self._reply(_QUEUED_REFUSAL)
         elif not queued:
             self._reply(wire.EMPTY_ARRAY)
+        elif too_big := self._hub.server_bounds.refusal_of_size(sum(sum(map(len, each.arguments)) for each in queued)):
+            self._reply(wire.encode_error(f"EXECABORT Transaction discarded because of previous errors: {too_big}"))
         else:
             sink = self._sink()
             now_ms, stream_ids = self._hub.wall_clock_ms(), self._hub.stream_ids
