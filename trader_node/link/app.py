@@ -34,6 +34,7 @@ from .server_bounds import ServerBounds
 from .session import Session
 from .side import SideConnection
 from .state import LinkState
+from .stream_appends import seed as seed_stream_ids
 from .upstream import Upstream
 from .waiting import WaitingRoom
 
@@ -102,6 +103,8 @@ class Link:
                 "loses in a failover, die with this process; set LINK_JOURNAL_DIR (--journal-dir)",
                 extra=event("journal_in_memory"),
             )
+        entries = reversed(journal.range(journal.first_seq, journal.last_seq))
+        seed_stream_ids(self.stream_ids, (entry.payload for entry in entries), self.wall_clock_ms())
         self.sequencer = Sequencer(
             journal,
             state,

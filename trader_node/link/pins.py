@@ -11,6 +11,9 @@ from collections.abc import Callable
 from .verdicts import Arguments
 from .wire import OK, PONG
 
+#: Streams that are remembered to be ahead of the clock.
+_MOST_AHEAD = 10_000
+
 
 class StreamIds:
     """Stream entry ids that only grow, for ``XADD *``.
@@ -19,16 +22,32 @@ class StreamIds:
     under another id.
     """
 
-    __slots__ = ("_last",)
+    __slots__ = ("_ahead", "_last")
 
     def __init__(self) -> None:
         self._last = (0, 0)
+        #: Last ids of streams that are ahead of the clock, by key. Of databases the greatest counts.
+        self._ahead: dict[bytes, tuple[int, int]] = {}
 
-    def next(self, now_ms: int) -> bytes:
+    def next(self, now_ms: int, stream: bytes = b"") -> bytes:
         """Return an id for the time ``now_ms`` (Unix milliseconds), greater than all before it."""
         last_ms, last_seq = self._last
         self._last = (now_ms, 0) if now_ms > last_ms else (last_ms, last_seq + 1)
-        return b"%d-%d" % self._last
+        ahead = self._ahead.get(stream)
+        if ahead is None:
+            return b"%d-%d" % self._last
+        if ahead < self._last:
+            del self._ahead[stream]
+            return b"%d-%d" % self._last
+        self._ahead[stream] = ahead[0], ahead[1] + 1
+        return b"%d-%d" % self._ahead[stream]
+
+    def learn(self, stream: bytes, last: tuple[int, int]) -> None:
+        """Take note of a stream's last id: those that follow are greater."""
+        if len(self._ahead) >= _MOST_AHEAD:
+            # They are learned again.
+            self._ahead.clear()
+        self._ahead[stream] = max(last, self._ahead.get(stream, last))
 
 
 Pin = Callable[[Arguments, int, StreamIds], Arguments]
@@ -128,9 +147,9 @@ def _exact_trimming(arguments: Arguments, index: int) -> tuple[Arguments, int]:
     return (*arguments[: index + 1], b"=", *arguments[index + 2 : index + 3], *arguments[end:]), index + 3
 
 
-def _pin_xadd(arguments: Arguments, now_ms: int, stream_ids: StreamIds) -> Arguments:
+def _exact_xadd(arguments: Arguments) -> tuple[Arguments, int]:
+    """Make the trimming of an XADD exact; return the index of its id, too."""
     # XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value [field value ...]
-    # "ms-*" needs no pin: Redis takes its sequence from the stream's last id.
     index = 2
     while index < len(arguments):
         option = arguments[index].upper()
@@ -142,8 +161,20 @@ def _pin_xadd(arguments: Arguments, now_ms: int, stream_ids: StreamIds) -> Argum
             index += 2
         else:
             break
+    return arguments, index
+
+
+def xadd_id(arguments: Arguments) -> bytes:
+    """Return the id in an XADD, nothing if there is none."""
+    arguments, index = _exact_xadd(arguments)
+    return arguments[index] if index < len(arguments) else b""
+
+
+def _pin_xadd(arguments: Arguments, now_ms: int, stream_ids: StreamIds) -> Arguments:
+    # "ms-*" needs no pin: Redis takes its sequence from the stream's last id.
+    arguments, index = _exact_xadd(arguments)
     if index < len(arguments) and arguments[index] == b"*":
-        arguments = (*arguments[:index], stream_ids.next(now_ms), *arguments[index + 1 :])
+        arguments = (*arguments[:index], stream_ids.next(now_ms, arguments[1]), *arguments[index + 1 :])
     return arguments
 
 

@@ -28,6 +28,7 @@ from .reads import Read
 from .scripts import SCRIPT_COMMANDS, answer_script
 from .server_bounds import SURE_BYTES, ServerBounds
 from .side import Side
+from .stream_appends import StreamAppend, learning, takes_id
 from .stream_reads import StreamReader
 from .tables import MESSAGES, SUBSCRIPTIONS
 from .waiting import Waiter, WaitingRoom
@@ -393,7 +394,9 @@ class Session:
             self._transaction_refused = self._transaction is not None
             self._reply(wire.encode_error(too_big))
             return True
-        verdict = classify(arguments, self._hub.wall_clock_ms(), self._hub.stream_ids, self._hub.allowance)
+        # In MULTI, ids are given when EXEC comes.
+        stream_ids = self._hub.stream_ids if self._transaction is None else StreamIds()
+        verdict = classify(arguments, self._hub.wall_clock_ms(), stream_ids, self._hub.allowance)
         if verdict.kind in _CHANGES and self._hub.marker_key in arguments:
             verdict = Verdict(
                 Kind.REFUSED, reason="ERR link: that key is the link's own marker, which nobody may write"
@@ -432,6 +435,9 @@ class Session:
                     self._stream_reader = StreamReader(self._hub.open_side, self._hub.submit_read, self._hub.call_later)
                 self._stream_reader.read(self._db, parse_any(arguments), self._waiting_sink())
                 return True
+        if takes_id(arguments):
+            self._append(arguments, verdict.arguments)
+            return True
         self._hub.submit_write(
             Write(
                 payload,
@@ -465,6 +471,22 @@ class Session:
         assert self._transaction is not None
         self._transaction.append(verdict)
         self._reply(wire.QUEUED)
+
+    def _append(self, arguments: tuple[bytes, ...], pinned: tuple[bytes, ...]) -> None:
+        sink, held = self._sink(), False
+
+        def hold() -> bool:
+            nonlocal held
+            if self._outstanding == 1:
+                held = self._waits = True
+            return held
+
+        def deliver(reply: bytes) -> None:
+            if held:
+                self._waits = False
+            sink(reply)
+
+        StreamAppend(self._hub, self._db, arguments, hold, deliver).submit(pinned)
 
     def _waiting_sink(self) -> ReplySink:
         """Return what takes the reply that a client waits for; until then, what it sends is for later."""
@@ -592,7 +614,7 @@ class Session:
         elif too_big := self._hub.server_bounds.refusal_of_size(sum(sum(map(len, each.arguments)) for each in queued)):
             self._reply(wire.encode_error(f"EXECABORT Transaction discarded because of previous errors: {too_big}"))
         else:
-            sink = self._sink()
+            sink = learning(self._hub, self._db, [verdict.arguments for verdict in queued], self._sink())
             now_ms, stream_ids = self._hub.wall_clock_ms(), self._hub.stream_ids
             pinned = [pin(verdict.arguments, now_ms, stream_ids) for verdict in queued]
             self._hub.submit_write(
