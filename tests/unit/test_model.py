@@ -89,9 +89,6 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
     "trims what only nodes that answer have": wrap(
         ReplicaMarkers, "held_everywhere", out.seen_by(lambda self, node: node not in self.silent)
     ),
-    "trims what was shown a moment ago": both(
-        wrap(Sequencer, "trim", out.trims_without("age")), wrap(ReplicaMarkers, "_held", out.seen_last)
-    ),
     "answers when it sends": wrap(Sequencer, "next_group", out.tells_when_it_sends),
     "lost answer told as not applied": wrap(Entry, "deliver_lost", _told_as_not_applied),
     "refusal that is not in the journal": wrap(Sequencer, "_refuse", out.void_in_memory_only),
