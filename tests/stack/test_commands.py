@@ -102,7 +102,7 @@ def test_deleting_data_needs_a_yes(single: Stack) -> None:
 
 
 def test_logs(single: Stack) -> None:
-    assert "listening on" in run("logs", "trader")
+    assert "logger=link" in run("logs", "trader")
 
 
 def test_own_strategy_trades(single: Stack) -> None:
