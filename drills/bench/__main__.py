@@ -21,7 +21,7 @@ from .results import Results, Scenario
 from .samples import ROUTES
 
 #: What one run of a cell takes, in seconds; requests per kind and route of a node's own; failovers per fault.
-_FULL = (0.75, 100, 3)
+_FULL = (0.5, 100, 2)
 _QUICK = (0.25, 40, 1)
 _CHART = "bench.png"
 

@@ -186,6 +186,6 @@ def _draw_recovery(axes: Axes, results: Results) -> None:
     axes.set_ylim(len(scenarios) - 0.5, -0.5)
     axes.set_xlim(left=0)
     axes.margins(x=0.12)
-    axes.set_xlabel("seconds, every run and the median; partition with clients: from its end")
+    axes.set_xlabel("s, each run and the median; with clients: from its end")
     axes.set_title(f"From fault to first write   (min-replicas {strictest})")
     _grid(axes, "x")
