@@ -202,6 +202,12 @@ def _link(problems: list[str]) -> Survey | None:
         return None
     if not answer.get("healthy", True):
         problems.append(f"link: {answer.get('reason') or answer.get('state')}")
+    restored = answer.get("markers_restored", 0)
+    if restored:
+        problems.append(
+            f"link: somebody else removed its marker {restored} times since its start (FLUSHALL, DEL or eviction): "
+            "look what else is gone; the next start of the link forgets this"
+        )
     return answer
 
 

@@ -242,6 +242,20 @@ def test_missing_state_beside_segments_is_refused(folder: Folder) -> None:
         folder.open()
 
 
+def test_journal_of_another_marker_is_refused(tmp_path: Path) -> None:
+    """Its entries are done by the count of that marker; by this one they would be applied again."""
+
+    def opened(marker_key: str) -> JournalFile:
+        file = JournalFile(tmp_path, fsync=Fsync.NEVER, segment_bytes=1 << 20, marker_key=marker_key)
+        file.open()
+        return file
+
+    opened("trader-A.link").close()
+    with pytest.raises(JournalError, match=r"trader-A\.link, not to trader-B\.link.*TRADER_ID"):
+        opened("trader-B.link")
+    opened("trader-A.link").close()
+
+
 def test_half_written_state_does_not_count(folder: Folder) -> None:
     folder.write(entry(1))
     (folder.path / "link.json.new").write_text("{")

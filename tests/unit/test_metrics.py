@@ -24,7 +24,7 @@ DOCUMENTED = {
     *("redis_link_entries_accepted_total", "redis_link_entries_acknowledged_total"),
     *("redis_link_entries_replayed_total", "redis_link_entries_refused_total"),
     *("redis_link_entries_forgotten_early_total", "redis_link_entries_told_early_total"),
-    *("redis_link_late_errors_total", "redis_link_lost_replies_total"),
+    *("redis_link_late_errors_total", "redis_link_markers_restored_total", "redis_link_lost_replies_total"),
     *("redis_link_fenced_transactions_total", "redis_link_handshakes_total", "redis_link_failovers_total"),
     *("redis_link_forced_failovers_total", "redis_link_holds_total", "redis_link_hold_seconds_total"),
     *("redis_link_gap_entries_total", "redis_link_held_entries", "redis_link_reads_waiting", "redis_link_clients"),

@@ -782,6 +782,7 @@ def test_marker_deleted_on_the_same_master_is_written_again_and_nothing_replayed
     assert (ready.marker, ready.replay) == (2, 0)
     assert "written again" in ready.warning
     assert story.master.seq == 2
+    assert story.link.counters.markers_restored == 1
     assert story.pump() == []
 
 

@@ -66,6 +66,16 @@ def _check_reach(listen: str, host: str, login: Login | None) -> None:
     )
 
 
+_DEFAULT_HTTP = "127.0.0.1:9125"
+
+
+def _http_address(text: str) -> Address | None:
+    # An empty variable counts as unset for the command line's library, but here it means none.
+    if text == _DEFAULT_HTTP and os.environ.get("LINK_HTTP") == "":
+        return None
+    return _address(text, "LINK_HTTP") if text else None
+
+
 def _collect_rarely() -> None:
     """Keep the garbage collector from walking the journal's entries, which are no garbage, again and again."""
     gc.freeze()
@@ -123,7 +133,7 @@ def _run(
     ] = 256 << 20,
     http: Annotated[
         str, typer.Option(envvar="LINK_HTTP", help="host:port for /healthz, /status, /metrics; empty: none")
-    ] = "127.0.0.1:9125",
+    ] = _DEFAULT_HTTP,
     response_timeout: Annotated[
         float, typer.Option(envvar="LINK_RESPONSE_TIMEOUT", min=0.1, help="seconds a master may be silent")
     ] = 1.0,
@@ -225,7 +235,7 @@ def _run(
             journal_dir=Path(journal_dir) if journal_dir else None,
             fsync=fsync,
             journal_max_bytes=journal_max_bytes,
-            http=_address(http, "LINK_HTTP") if http else None,
+            http=_http_address(http),
             response_timeout=response_timeout,
             drain_timeout=drain_timeout,
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
@@ -242,7 +252,10 @@ def _run(
         sys.stderr.write(f"link: {error}\n")
         raise typer.Exit(_MISTAKE) from None
     except OSError as error:
-        sys.stderr.write(f"link: cannot listen on LINK_LISTEN={listen} or LINK_HTTP={http}: {error.strerror}\n")
+        sys.stderr.write(
+            f"link: cannot listen on LINK_LISTEN={listen} or LINK_HTTP={http}: {error.strerror}: set the one that "
+            "is in use to a free port (a second link on a host needs both; LINK_HTTP= for none)\n"
+        )
         raise typer.Exit(_MISTAKE) from None
 
 

@@ -75,7 +75,12 @@ class Link:
         self._file: JournalFile | None = None
         journal, state = Journal(), LinkState(incarnation=1)
         if config.journal_dir is not None:
-            self._file = JournalFile(config.journal_dir, fsync=config.fsync, segment_bytes=config.segment_bytes)
+            self._file = JournalFile(
+                config.journal_dir,
+                fsync=config.fsync,
+                segment_bytes=config.segment_bytes,
+                marker_key=config.marker_key,
+            )
             journal, state = self._file.open(), self._file.state
             if self._file.torn_bytes:
                 logger.warning(
@@ -343,7 +348,9 @@ class Link:
                     trimmed += self._make_room(before) if self._journal_full else 0
                 if trimmed and self._file is not None:
                     self._file.trim(self.sequencer.journal.first_seq)
-            elif time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL:
+            elif (
+                self.sequencer.phase is not Phase.HALTED and time.monotonic() - self._complained_at > _COMPLAIN_INTERVAL
+            ):
                 self._complained_at = time.monotonic()
                 logger.warning(
                     "waiting for a master of %s",
@@ -536,6 +543,7 @@ class Link:
             "lost_replies": counters.lost_replies,
             "told_early": counters.told_early,
             "late_errors": counters.late_errors,
+            "markers_restored": counters.markers_restored,
             "forgotten_early": self._forgotten_early,
             "handshakes": counters.handshakes,
             "unfinished": sequencer.unfinished,

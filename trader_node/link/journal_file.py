@@ -50,8 +50,9 @@ class JournalFile:
     Raises ``JournalError`` from :meth:`open` if the folder is not usable, is in use by another link, or is damaged.
     """
 
-    def __init__(self, folder: Path, *, fsync: Fsync, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, *, fsync: Fsync, segment_bytes: int, marker_key: str = "") -> None:
         self._folder = folder
+        self._marker_key = marker_key
         self._fsync = fsync
         self._segment_bytes = segment_bytes
         self._segments: list[tuple[int, Path]] = []
@@ -224,6 +225,13 @@ class JournalFile:
             raise JournalError(f"{path} is missing beside journal segments: restore it, or move the folder away")
         else:
             self.state = LinkState()
+        if self.state.marker_key and self._marker_key and self.state.marker_key != self._marker_key:
+            raise JournalError(
+                f"journal folder {self._folder} belongs to the marker {self.state.marker_key}, not to "
+                f"{self._marker_key}: its entries would be applied twice; give each id (LINK_ID, TRADER_ID) a folder "
+                "of its own"
+            )
+        self.state.marker_key = self._marker_key or self.state.marker_key
         self.state.incarnation += 1
         self.save_state()
 

@@ -201,7 +201,8 @@ def _foreign(marker: Marker, seq: int, state: LinkState, journal: Journal) -> Ta
         return TakeOver(0, write_seq=True, warning="the data set is the one this journal began on: replaying all")
     return Refusal(
         f"the data set belongs to another link (owner {marker.owner}, entry {seq}): one link per trader id; stop the "
-        "other one, then restart this one",
+        "other one; to take the data set over as it is, and to give up what this journal still holds, move the journal "
+        "folder away and restart this one",
         Cause.FOREIGN,
     )
 

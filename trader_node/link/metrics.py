@@ -26,6 +26,11 @@ _COUNTERS = (
         "Entries forgotten below their minimum age, because the journal was full; every node had them.",
         "forgotten_early",
     ),
+    (
+        "markers_restored",
+        "Times that the marker was gone from the same master: somebody else deletes keys or flushes.",
+        "markers_restored",
+    ),
     ("lost_replies", "Entries applied whose answer was lost.", "lost_replies"),
     ("fenced_transactions", "Transactions that the marker's fence aborted.", "fenced"),
     ("handshakes", "Handshakes with a master.", "handshakes"),

@@ -120,6 +120,8 @@ class Counters:
     lost_replies: int = 0
     refused: int = 0
     handshakes: int = 0
+    #: The marker was gone from under the link on the same master, and written again.
+    markers_restored: int = 0
     #: Answered from the journal, before they were applied.
     told_early: int = 0
     #: Answered from the journal and then applied with an error, such as WRONGTYPE.
@@ -188,6 +190,8 @@ class Sequencer:
         self._warning = ""
         #: Entries lost and unsure, counted once the data set is taken over.
         self._gap = (0, 0)
+        #: The marker is to be written again on the master that lost it.
+        self._restores = False
         self._history = History("", "")
         self._last_history: History | None = None
         self._applied = journal.first_seq - 1
@@ -417,6 +421,7 @@ class Sequencer:
         if isinstance(outcome, Refusal):
             return b"", self._halt(outcome.reason, outcome.cause)
         self._gap = outcome.lost, outcome.unsure
+        self._restores = marker.seq is None and self._last_history == self._history
         if outcome.skip:
             self.journal.skip_to(outcome.seq)
             # At once: the next start must know that there was something, too.
@@ -451,6 +456,7 @@ class Sequencer:
             self._unknown_up_to = max(self._unknown_up_to, self._unsure_up_to)
         self._unsure_up_to = 0
         self._last_history = self._history
+        self.counters.markers_restored += self._restores
         marker = self._takeover_seq
         self._catch_up_to = max(self._highest_acknowledged, self._highest_sent)
         replay = max(self._highest_acknowledged - marker, 0)

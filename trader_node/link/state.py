@@ -25,6 +25,8 @@ class LinkState:
     #: Where runs of the link have begun: number of the run, and the last entry before its own. What an earlier run has
     #: numbered behind that is something else than what this journal holds under the same numbers.
     runs: list[list[int]] = field(default_factory=list)
+    #: The marker that tells how much of this journal a data set holds. Another one would count something else.
+    marker_key: str = ""
 
     def note_run(self, began_behind: int) -> None:
         """Remember where the present run began; of very old runs only the strictest bound is kept."""
