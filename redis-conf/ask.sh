@@ -39,6 +39,22 @@ agreed_master() {
         END { if (NR * 2 > listed && !contradiction) print address, state }'
 }
 
+# Whether a Sentinel could still promote this node for what an earlier process of it has said. A Sentinel elects by the
+# INFO that it got last, if that is not older than five PING periods (or three of INFO): 3 s at most with the periods of
+# sentinel-conf/settle.sh.
+remembered_as_electable() {
+    for sentinel in $SENTINELS; do
+        ask "$sentinel" SENTINEL REPLICAS "$MASTER_NAME" |
+            awk -v me="$NODE_IP:$NODE_PORT" '
+                field == "ip" { ip = $0 }
+                field == "port" { port = $0 }
+                field == "runid" { known = $0 != "" }
+                field == "info-refresh" { age_ms = $0 }
+                field == "slave-priority" && ip ":" port == me && known && $0 > 0 && age_ms < 6000 { print }
+                { field = $0 }' &
+    done | grep -q .
+}
+
 # Prints one line per peer, "<ip>:<port> <keys|empty|silent> <relation>". Silent also stands for a peer that is still
 # loading its disk. Relations:
 #   master     it is a master itself

@@ -5,7 +5,8 @@
 # master" accepted writes for 10 s after a failover before the Sentinels demoted it, and all of them were lost. So:
 #
 #   no majority of the Sentinels answers              wait
-#   it names another node                             start as its replica, whatever is on this disk
+#   it names another node                             start as its replica, whatever is on this disk; if that is empty,
+#                                                     not before the Sentinels have forgotten what was on it
 #   it names this node, a failover is to be expected  wait for its outcome (see expects_failover)
 #   it names this node, and the disk holds data       start as master
 #   it names this node, and the disk is empty         never serve before every peer has said that it is empty as well;
@@ -49,7 +50,13 @@ start_if_decided() {
     if [ -z "$master" ]; then
         waiting "for a majority of the Sentinels ($SENTINELS) to agree on the master \"$MASTER_NAME\""
     elif [ "$master" != "$NODE_IP:$NODE_PORT" ]; then
-        start_replica "${master%:*}" "${master##*:}"
+        if ! holds_data && remembered_as_electable; then
+            # With the disk of the master lost in the same moment, they would promote this empty node over one that
+            # holds everything (seen: all data gone).
+            waiting "for the Sentinels to forget what this node held: this disk is EMPTY, and they may promote it for that"
+        else
+            start_replica "${master%:*}" "${master##*:}"
+        fi
     else
         peers=$(peer_states)
         if holds_data; then
