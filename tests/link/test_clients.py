@@ -405,7 +405,12 @@ def test_asyncio(stage: Stage, client: Redis) -> None:
             popped, _ = await asyncio.gather(own.blpop("queue", 5), own.rpush("queue", "x"))
             assert tuple(popped) == ("queue", "x")
             failover = asyncio.to_thread(stage.fail_over)
-            await asyncio.gather(failover, *(own.incr("counter") for _ in range(20)))
+            counts = (own.incr("counter") for _ in range(20))
+            fault, *answers = await asyncio.gather(failover, *counts, return_exceptions=True)
+            assert fault is None, fault
+            # Of one that is in flight at the failover the answer may be lost, and the link says that it was applied.
+            lost = [answer for answer in answers if not isinstance(answer, int)]
+            assert all(str(answer).startswith("UNKNOWN link: the command was applied") for answer in lost), lost
             assert await own.get("counter") == "20"
             while True:
                 await own.publish("news", "after")
