@@ -641,11 +641,7 @@ class Sequencer:
             return None
         for refusal in refusals:
             entry, error = refusal.entry, refusal.error
-            # A client of an earlier run may have been told as well: nobody knows any more. And what old bytes may apply
-            # elsewhere must not be told as refused.
-            told = entry is not None and (
-                entry.acknowledged or entry.told_early or entry.from_disk or entry.seq <= self._unknown_up_to
-            )
+            told = entry is not None and self._may_have_been_told(entry)
             if entry is None or (told and error.startswith("OOM")):
                 # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
                 self.retry_at = now + self._limits.operator_delay
@@ -668,6 +664,14 @@ class Sequencer:
         self.refused_since = None
         return None
 
+    def _may_have_been_told(self, entry: Entry) -> bool:
+        """Tell whether a refusal might contradict what a client knows, or what is applied somewhere.
+
+        A client of an earlier run may have been told as well: nobody knows any more. And what old bytes may apply
+        elsewhere must not be told as refused.
+        """
+        return entry.acknowledged or entry.told_early or entry.from_disk or entry.seq <= self._unknown_up_to
+
     def _unreadable(self, group: Group) -> Decision:
         """Refuse the entry that made Redis close the connection, or it does so every time: EXEC was never read."""
         refusal = group.refusals[-1]
@@ -676,7 +680,7 @@ class Sequencer:
         self.disconnected()
         if entry is None:
             return Reconnect(refusal.error)
-        if entry.acknowledged or entry.told_early or entry.from_disk or entry.seq <= self._unknown_up_to:
+        if self._may_have_been_told(entry):
             return self._halt(
                 f"Redis cannot read entry {entry.seq}, which a client may have been told is done: {refusal.error}: it "
                 "is longer than the server's proto-max-bulk-len: raise that, then restart the link",
