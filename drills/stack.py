@@ -27,6 +27,10 @@ _DEFAULT_PORTS = dict(zip((*NODES, *SENTINELS), (16381, 16382, 16383, 26381, 263
 _DEFAULT_SUBNET = "172.28.77"
 _LAST_BYTES = dict(zip(SERVICES, (11, 12, 13, 21, 22, 23, 31), strict=True))
 _HOST = "127.0.0.1"
+#: Variables of the Compose files that the trader's container shows.
+_OF_THE_TRADER = ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL")
+#: On containers that a drill runs beside those of the stack; the value is the stack's project name.
+HELPER_LABEL = "nautilus-redis-ha.drill"
 
 
 class DockerError(RuntimeError):
@@ -49,6 +53,23 @@ def docker(*arguments: str, timeout: float = 120.0, environment: Mapping[str, st
     return done.stdout
 
 
+def containers_of(project: str) -> dict[str, Any]:
+    """Return what Docker knows of a project's containers, by service; one-off containers are left out."""
+    ids = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
+    if not ids:
+        return {}
+    found: list[dict[str, Any]] = json.loads(docker("inspect", *ids))
+    return {
+        state["Config"]["Labels"]["com.docker.compose.service"]: state
+        for state in found
+        if state["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"
+    }
+
+
+def _port_variable(service: str) -> str:
+    return service.upper().replace("-", "_") + "_PORT"
+
+
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """A failover as seen from outside; times in seconds after the fault."""
@@ -68,6 +89,8 @@ class Stack:
         self.environment = {**os.environ, **(environment or {})}
         self.project = self.environment.get("COMPOSE_PROJECT_NAME", "nautilus-redis-ha")
         self.trader_id = self.environment.get("TRADER_ID", "TRADER-001")
+        #: What runs the traffic and changes packet filters: the checkout is mounted into it.
+        self.image = f"nautilus-redis-ha/drill-tools:{self.environment.get('IMAGE_TAG', 'local')}"
         self._subnet = self.environment.get("SUBNET_PREFIX", _DEFAULT_SUBNET)
         self._files = [part for name in files for part in ("-f", str(root / name))]
 
@@ -93,6 +116,46 @@ class Stack:
         """Return what Docker knows of a service's container."""
         state: dict[str, Any] = json.loads(docker("inspect", self.container(service)))[0]
         return state
+
+    @classmethod
+    def discover(cls, root: Path, project: str) -> Stack:
+        """Return the stack that runs under a project name, whatever settings it was started with.
+
+        Addresses, ports and the trader's id are read off its containers, so that Compose files evaluate to the same.
+
+        Raises
+        ------
+        DockerError
+            If there is no such stack, or it is not one with failover.
+
+        """
+        found = containers_of(project)
+        absent = [service for service in SERVICES if service not in found]
+        if absent:
+            what = f"has no {', '.join(absent)}: the drills need the stack with failover" if found else "does not run"
+            raise DockerError(f'the stack "{project}" {what}')
+        labels = found["trader"]["Config"]["Labels"]
+        environment = {"COMPOSE_PROJECT_NAME": project}
+        for entry in found["trader"]["Config"]["Env"]:
+            name, _, value = entry.partition("=")
+            if name.startswith(_OF_THE_TRADER):
+                environment[name] = value
+        network = found["redis-1"]["NetworkSettings"]["Networks"].get(f"{project}_stack") or {}
+        address = (network.get("IPAMConfig") or {}).get("IPv4Address") or network.get("IPAddress") or ""
+        if not address:
+            for entry in found["redis-1"]["Config"]["Env"]:
+                if entry.startswith("NODE_IP="):
+                    address = entry.partition("=")[2]
+        environment["SUBNET_PREFIX"] = address.rpartition(".")[0]
+        for service in (*NODES, *SENTINELS):
+            bindings = [ports for ports in found[service]["HostConfig"]["PortBindings"].values() if ports]
+            if bindings:
+                environment[_port_variable(service)] = bindings[0][0]["HostPort"]
+        directory = Path(labels.get("com.docker.compose.project.working_dir", root))
+        files = [Path(name) for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
+        inside = tuple(str(file.relative_to(directory)) for file in files if file.is_relative_to(directory))
+        # `docker compose up` names the including file, which holds the base.
+        return cls(directory, inside or ("compose/base.yaml",), environment)
 
     def running(self, service: str) -> bool:
         """Whether a service's container runs and is not paused."""
@@ -135,6 +198,41 @@ class Stack:
         """Whether a container is on the network."""
         return f"{self.project}_stack" in self.inspect_container(service)["NetworkSettings"]["Networks"]
 
+    def ensure_running(self, *services: str) -> None:
+        """Start those of the containers that do not run."""
+        stopped = [service for service in services if not self.inspect_container(service)["State"]["Running"]]
+        if stopped:
+            self.start(*stopped)
+
+    def ensure_thawed(self, *services: str) -> None:
+        """Let those of the containers go on that are frozen."""
+        for service in services:
+            if self.inspect_container(service)["State"]["Paused"]:
+                self.unpause(service)
+
+    def beside(self, service: str, *command: str, stdin: str = "", options: tuple[str, ...] = ()) -> str:
+        """Run a command as root in the drills' image, in the network and process namespaces of a service's container.
+
+        ``options`` are further ones of ``docker run``, for example ``("--volumes-from", container)``. It may change addresses,
+        packet filters and limits of that container, and nothing of the host.
+        """
+        name = self.container(service)
+        done = subprocess.run(
+            [  # noqa: S607
+                *("docker", "run", "--rm", "--interactive", "--user", "0:0", "--cap-add", "NET_ADMIN"),
+                *("--cap-add", "SYS_RESOURCE", "--cap-add", "SYS_PTRACE", "--label", f"{HELPER_LABEL}={self.project}"),
+                *("--network", f"container:{name}", "--pid", f"container:{name}", *options, self.image, *command),
+            ],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise DockerError(f"beside {service}: {' '.join(command)[:200]}: {done.stderr.strip()[-2000:]}")
+        return done.stdout
+
     def execute(self, service: str, *command: str, timeout: float = 60.0) -> str:
         """Run a command in a service's container and return its output."""
         return docker("exec", self.container(service), *command, timeout=timeout)
@@ -157,10 +255,9 @@ class Stack:
 
     def client(self, service: str, timeout: float = 1.0, *, decode: bool = True) -> Redis:
         """Return a client of a node or a Sentinel, by its published port; ``decode``: replies are text."""
-        variable = service.upper().replace("-", "_") + "_PORT"
         return Redis(
             host=_HOST,
-            port=int(self.environment.get(variable, _DEFAULT_PORTS[service])),
+            port=int(self.environment.get(_port_variable(service), _DEFAULT_PORTS[service])),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             decode_responses=decode,
@@ -179,6 +276,19 @@ class Stack:
             raise RuntimeError("no Sentinel answers")
         return max(set(answers), key=answers.count)
 
+    def promoted(self, old: str) -> str:
+        """Return the node other than ``old`` that says it is master and that most Sentinels name; empty if none."""
+        try:
+            master = self.master()
+            return master if master != old and self.role(master) == "master" else ""
+        except (RedisError, OSError, RuntimeError):
+            return ""
+
+    def has_replicas(self, master: str, count: int) -> bool:
+        """Whether a master has so many replicas that are in sync."""
+        info = self.client(master).info("replication")
+        return sum(info.get(f"slave{index}", {}).get("state") == "online" for index in range(3)) >= count
+
     def role(self, node: str) -> str:
         """Return what a node says of itself: master or slave."""
         return str(self.client(node).role()[0])
@@ -191,11 +301,9 @@ class Stack:
     def whole(self) -> bool:
         """Whether there is one master with two replicas in sync, and every Sentinel could fail over."""
         master = self.master()
-        info = self.client(master).info("replication")
-        online = sum(info.get(f"slave{index}", {}).get("state") == "online" for index in range(3))
         return (
-            info["role"] == "master"
-            and online == 2
+            self.role(master) == "master"
+            and self.has_replicas(master, 2)
             and all(self.role(node) == "slave" for node in NODES if node != master)
             and all(
                 str(self.client(sentinel).execute_command("SENTINEL", "CKQUORUM", MASTER_NAME)).startswith("OK")

@@ -4,7 +4,8 @@
 
 IMAGE_LABEL=build-inputs
 
-# ensure_images <service>...; services: redis-1, trader, trader-runtime, checks (in the order of their dependencies)
+# ensure_images <service>...; services: redis-1, trader, trader-runtime, drill-tools, checks (in the order of their
+# dependencies)
 ensure_images() {
     choose_bases
     local service inputs stale=()
@@ -25,6 +26,7 @@ ensure_images() {
 inputs_of_redis_1() { hash_of "$REDIS_IMAGE" redis-conf sentinel-conf; }
 inputs_of_trader() { hash_of "$PYTHON_IMAGE" trader_node; }
 inputs_of_trader_runtime() { hash_of "$PYTHON_IMAGE" trader_node/Dockerfile trader_node/requirements.lock; }
+inputs_of_drill_tools() { hash_of "$(inputs_of_trader_runtime)" drills/Dockerfile; }
 inputs_of_checks() {
     hash_of "$(inputs_of_trader_runtime) $(inputs_of_redis_1)" tests/Dockerfile tests/requirements.lock
 }
@@ -46,6 +48,7 @@ inputs_variable() {
         redis-1) echo REDIS_BUILD_INPUTS ;;
         trader) echo TRADER_BUILD_INPUTS ;;
         trader-runtime) echo RUNTIME_BUILD_INPUTS ;;
+        drill-tools) echo DRILL_TOOLS_BUILD_INPUTS ;;
         checks) echo CHECKS_BUILD_INPUTS ;;
     esac
 }

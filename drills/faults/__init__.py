@@ -1,0 +1,11 @@
+"""Every fault that a drill can make, each usable alone."""
+
+from __future__ import annotations
+
+from . import nodes
+from .base import Fault
+
+__all__ = ["FAULTS", "Fault"]
+
+#: By name, in the order in which they are listed.
+FAULTS: dict[str, type[Fault]] = {fault.name: fault for module in (nodes,) for fault in module.FAULTS}
