@@ -1,7 +1,8 @@
 """What a drill found, as it is written to ``drills.json``; the schema of that file is made from these classes.
 
-All times are seconds: ``at``, ``began`` and ``ended`` since the start of the drill (its first traffic), the others durations.
-``docs/drills.schema.json`` is made by ``python -m drills.results``; a field is only ever added, or :data:`SCHEMA_VERSION` rises.
+All times are seconds: ``at``, ``began`` and ``ended`` since the start of the drill (its first traffic), the others
+durations. ``docs/drills.schema.json`` is made by ``python -m drills.results``; a field is only ever added, or
+:data:`SCHEMA_VERSION` rises.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class _Model(BaseModel):
 
 
 class Phase(_Model):
-    """A part of a drill: ``steady`` before the fault, ``fault`` until it is healed, ``recovery`` until all is whole, ``after``."""
+    """A part of a drill: before the fault, until it is healed, until all is whole again, and some time after that."""
 
     name: Literal["steady", "fault", "recovery", "after"]
     began: float
@@ -80,7 +81,8 @@ class Availability(_Model):
     promotion: float | None = None
     #: From the fault to the acknowledgement of the first write that was sent after it.
     first_write: float | None = None
-    #: From the fault, and from the healing, until there is one master with two replicas in sync and every Sentinel could fail over.
+    #: From the fault, and from the healing, until there is one master with two replicas in sync and every Sentinel could
+    #: fail over.
     redundancy: float | None = None
     redundancy_after_heal: float | None = None
 

@@ -213,12 +213,12 @@ class Stack:
     def beside(self, service: str, *command: str, stdin: str = "", options: tuple[str, ...] = ()) -> str:
         """Run a command as root in the drills' image, in the network and process namespaces of a service's container.
 
-        ``options`` are further ones of ``docker run``, for example ``("--volumes-from", container)``. It may change addresses,
-        packet filters and limits of that container, and nothing of the host.
+        ``options`` are further ones of ``docker run``, for example ``("--volumes-from", container)``. It may change
+        addresses, packet filters and limits of that container, and nothing of the host.
         """
         name = self.container(service)
         done = subprocess.run(
-            [  # noqa: S607
+            [
                 *("docker", "run", "--rm", "--interactive", "--user", "0:0", "--cap-add", "NET_ADMIN"),
                 *("--cap-add", "SYS_RESOURCE", "--cap-add", "SYS_PTRACE", "--label", f"{HELPER_LABEL}={self.project}"),
                 *("--network", f"container:{name}", "--pid", f"container:{name}", *options, self.image, *command),

@@ -17,8 +17,9 @@ FAILOVER = 60.0
 class Fault(ABC):
     """One kind of fault on a running stack; an instance is used once.
 
-    The order of calls is :meth:`prepare` (nothing is broken yet), :meth:`inject` (at once), :meth:`confirm` (wait until it is
-    seen to work), :meth:`heal`. ``heal`` is called whatever happened after ``prepare``, also a second time. Usable alone::
+    The order of calls is :meth:`prepare` (nothing is broken yet), :meth:`inject` (at once), :meth:`confirm` (wait until
+    it is seen to work), :meth:`heal`. ``heal`` is called whatever happened after ``prepare``, also a second time. Usable
+    alone::
 
         with KillMaster(stack) as fault:
             ...  # the master is dead, and another one promoted
@@ -86,6 +87,7 @@ class Fault(ABC):
         return [node for node in NODES if node != self.master]
 
     def __enter__(self) -> Fault:
+        """Break it, and wait until it is seen to be broken."""
         self.prepare()
         try:
             self.inject()
@@ -96,4 +98,5 @@ class Fault(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Repair it."""
         self.heal()

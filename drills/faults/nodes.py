@@ -58,7 +58,7 @@ class FreezeMaster(Fault):
 
 
 class FreezeAndThaw(FreezeMaster):
-    """The master hangs for longer than the failover takes and goes on under full traffic, believing it is master still."""
+    """The master hangs for longer than the failover takes, and goes on under full traffic as the master it was."""
 
     name = "freeze-longer-than-failover"
     summary = "the master hangs until another is promoted, then goes on and believes that it is the master still"
@@ -68,9 +68,7 @@ class FreezeAndThaw(FreezeMaster):
         promoted = self.confirm_promotion()
         self.linger(self.random.uniform(0.2, 1.5))
         self.stack.unpause(self.master)
-        wait_until(
-            lambda: self.stack.role(self.master) == "slave", FAILOVER, f"{self.master} becomes a replica", 0.05
-        )
+        wait_until(lambda: self.stack.role(self.master) == "slave", FAILOVER, f"{self.master} becomes a replica", 0.05)
         return f"{promoted}; {self.master} was thawed and became a replica"
 
 
