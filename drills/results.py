@@ -81,8 +81,8 @@ class Availability(_Model):
     promotion: float | None = None
     #: From the fault to the acknowledgement of the first write that was sent after it.
     first_write: float | None = None
-    #: From the fault, and from the healing, until there is one master with two replicas in sync and every Sentinel could
-    #: fail over.
+    #: From the fault, and from the healing, until there is one master with two replicas in sync and every Sentinel is
+    #: able to fail over.
     redundancy: float | None = None
     redundancy_after_heal: float | None = None
 

@@ -17,8 +17,8 @@ FAILOVER = 60.0
 class Fault(ABC):
     """One kind of fault on a running stack; an instance is used once.
 
-    The order of calls is :meth:`prepare` (nothing is broken yet), :meth:`inject` (at once), :meth:`confirm` (wait until
-    it is seen to work), :meth:`heal`. ``heal`` is called whatever happened after ``prepare``, also a second time. Usable
+    The order of calls is :meth:`prepare` (nothing is broken yet), :meth:`inject` (at once), :meth:`confirm` (wait
+    until it is seen to work), :meth:`heal`. ``heal`` is called whatever happened after ``prepare``, also twice. Usable
     alone::
 
         with KillMaster(stack) as fault:
