@@ -233,6 +233,14 @@ class Stack:
             raise DockerError(f"beside {service}: {' '.join(command)[:200]}: {done.stderr.strip()[-2000:]}")
         return done.stdout
 
+    def on_volume(self, service: str, script: str, *arguments: str) -> str:
+        """Run a shell script as root on the files of a service's container, which may be stopped."""
+        return docker(
+            *("run", "--rm", "--user", "0:0", "--label", f"{HELPER_LABEL}={self.project}", "--network", "none"),
+            *("--volumes-from", self.container(service), self.image, "sh", "-euc", script, "sh", *arguments),
+            timeout=60,
+        )
+
     def execute(self, service: str, *command: str, timeout: float = 60.0) -> str:
         """Run a command in a service's container and return its output."""
         return docker("exec", self.container(service), *command, timeout=timeout)
