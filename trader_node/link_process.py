@@ -134,6 +134,7 @@ def launcher(url: str, port: int, journal_dir: Path, link_id: str) -> Launcher:
     """Return what starts a link to ``url`` at a loopback port."""
     arguments = ["--listen", f"127.0.0.1:{port}", "--journal-dir", str(journal_dir), "--id", link_id, "--http", ""]
     # Through the environment, which only this user can read, and not as an argument, which everyone can.
-    # Nautilus makes no use of replies, and what it has not handed over dies with it: so answer from the journal.
-    env = {"LINK_ACKNOWLEDGE_HELD_AFTER": "0.5"} | access_environment(url)
+    # Nautilus makes no use of replies, and what it has not handed over dies with it: so answer from the journal. And it
+    # drops a batch that is refused: so hold what Redis has no memory for.
+    env = {"LINK_ACKNOWLEDGE_HELD_AFTER": "0.5", "LINK_ON_OOM": "hold"} | access_environment(url)
     return lambda: start_module("trader_node.link", arguments, env, stderr=subprocess.PIPE)

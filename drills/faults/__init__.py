@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import nodes, storage
+from . import limits, nodes, storage
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
 
 #: By name, in the order in which they are listed.
-FAULTS: dict[str, type[Fault]] = {fault.name: fault for module in (nodes, storage) for fault in module.FAULTS}
+FAULTS: dict[str, type[Fault]] = {fault.name: fault for module in (nodes, storage, limits) for fault in module.FAULTS}

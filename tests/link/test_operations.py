@@ -80,6 +80,7 @@ def test_a_journal_in_memory_is_a_loud_warning(cluster: Cluster, start_link: Sta
         ("LINK_LISTEN=nowhere", "LINK_LISTEN"),
         ("LINK_HTTP=nowhere", "LINK_HTTP"),
         ("LINK_ON_GAP=maybe", "LINK_ON_GAP"),
+        ("LINK_ON_OOM=maybe", "LINK_ON_OOM"),
         ("LINK_FSYNC=sometimes", "LINK_FSYNC"),
         ("LINK_RESPONSE_TIMEOUT=0", "LINK_RESPONSE_TIMEOUT"),
         ("LINK_FORCE_FAILOVER=perhaps", "LINK_FORCE_FAILOVER"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trader_node.link.errors import Blame, blame
+from trader_node.link.errors import Blame, blame, for_an_operator
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,17 @@ from trader_node.link.errors import Blame, blame
 )
 def test_blame(text: str, expected: Blame) -> None:
     assert blame(text) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", True),
+        ("MISCONF Errors writing to the AOF file: No space left on device", True),
+        ("NOPERM this user has no permissions", True),
+        ("NOREPLICAS Not enough good replicas to write.", False),
+        ("READONLY You can't write against a read only replica.", False),
+    ],
+)
+def test_refusal_that_only_an_operator_can_end(text: str, *, expected: bool) -> None:
+    assert for_an_operator(text) is expected

@@ -354,6 +354,12 @@ RULES = [
     ),
     Rule(
         ABORT,
+        "OOM for a client's command where the user wants it held: waits",
+        of(on.test_no_memory_for_a_client_holds_everything_where_the_user_wants_that, oom={1: on.OOM}),
+        wrap(Group, "note_refusal", out.memory_is_like_any_error),
+    ),
+    Rule(
+        ABORT,
         "any other error there: halt",
         on.test_refused_replay_halts,
         wrap(Sequencer, "_aborted", out.nobody_was_told),

@@ -10,7 +10,7 @@ from trader_node.link import wire
 from trader_node.link.decisions import Cause, Decision, Halt, Ready, Reconnect
 from trader_node.link.entries import LOST_REPLY, Entry, Form, Write
 from trader_node.link.journal import Journal
-from trader_node.link.policy import OnGap
+from trader_node.link.policy import OnGap, OnOom
 from trader_node.link.sequencer import Limits, Phase, Sequencer
 from trader_node.link.state import LinkState
 
@@ -94,6 +94,7 @@ class Story:
         state: LinkState | None = None,
         auth: bytes = b"",
         on_gap: OnGap = OnGap.STOP,
+        on_oom: OnOom = OnOom.REFUSE,
     ) -> None:
         self.log = Log()
         self.state = state or LinkState("mine", 1)
@@ -105,6 +106,7 @@ class Story:
             limits=Limits(group_entries=4, retry_delay=0.05, operator_delay=1.0),
             auth=auth,
             on_gap=on_gap,
+            on_oom=on_oom,
         )
         self.auth = bool(auth)
         self.now = 0.0
@@ -267,6 +269,17 @@ def test_error_in_the_first_part_of_the_handshake(error: str, rediscover: bool, 
     assert isinstance(decision, Reconnect)
     assert (decision.rediscover, decision.delay) == (rediscover, delay)
     assert story.link.last_refusal == error
+
+
+@pytest.mark.parametrize(("error", "remedy"), [(OOM, "maxmemory"), (NOPERM, "rights")])
+def test_handshake_that_is_refused_for_good_says_what_to_do(error: str, remedy: str) -> None:
+    story = Story()
+    story.identify(Master())
+    refusal = wire.OK + wire.encode_error(error) + wire.QUEUED + wire.encode_error(ABORTED)
+    decision = story.answer(refusal + wire.OK + Master().marker())
+    assert isinstance(decision, Reconnect)
+    assert decision.operator
+    assert decision.reason.endswith(remedy)
 
 
 @pytest.mark.parametrize(("error", "rediscover"), [(NOREPLICAS, False), ("READONLY replica", True)])
@@ -519,6 +532,37 @@ def test_no_memory_for_the_marker_holds_everything(story: Story) -> None:
     assert story.link.last_refusal == OOM
     story.applied()
     assert story.replies == {1: b":1\r\n"}
+
+
+@pytest.mark.parametrize("oom", [{1: OOM}, {0: OOM, 1: OOM}], ids=["one", "all but the marker"])
+def test_no_memory_for_a_client_holds_everything_where_the_user_wants_that(oom: dict[int, str]) -> None:
+    story = Story(on_oom=OnOom.HOLD)
+    story.connect()
+    story.accept("RPUSH a 1")
+    story.accept("RPUSH a 2")
+    story.pump()
+    assert story.aborted(oom) is None
+    assert story.replies == {}
+    assert story.link.refused_since == story.now
+    story.now += 0.5
+    story.accept("RPUSH a 3")
+    assert story.pump() == []
+    story.now += 0.6
+    assert story.pump() == ["RPUSH a 1", "RPUSH a 2", "RPUSH a 3"]
+    assert story.link.last_refusal == OOM
+    story.applied(b":1\r\n", b":2\r\n", b":3\r\n")
+    assert story.replies == {1: b":1\r\n", 2: b":2\r\n", 3: b":3\r\n"}
+    assert story.link.refused_since is None
+    assert story.link.counters.refused == 0
+
+
+def test_no_memory_for_a_client_is_told_like_any_error_unless_the_user_wants_otherwise(story: Story) -> None:
+    story.accept("RPUSH a 1")
+    story.accept("RPUSH a 2")
+    story.pump()
+    assert story.aborted({1: OOM}) is None
+    assert story.replies == {2: wire.encode_error(OOM)}
+    assert story.pump() == ["RPUSH a 1"]
 
 
 def test_no_right_to_the_marker_holds_everything(story: Story) -> None:

@@ -22,7 +22,7 @@ from .events import EventFormatter, LogFormat, event
 from .journal import JournalError
 from .journal_file import Fsync
 from .login import Login
-from .policy import OnGap
+from .policy import OnGap, OnOom
 from .scripts import ScriptMode
 from .url import Address
 
@@ -172,6 +172,14 @@ def _run(
             "many entries are lost, and continue",
         ),
     ] = OnGap.STOP,
+    on_oom: Annotated[
+        OnOom,
+        typer.Option(
+            envvar="LINK_ON_OOM",
+            help="a write that Redis has no memory for (maxmemory): refuse it to the client, or hold it and "
+            "everything behind it until there is memory, for clients that drop what is refused",
+        ),
+    ] = OnOom.REFUSE,
     adopt: Annotated[
         bool,
         typer.Option(
@@ -241,6 +249,7 @@ def _run(
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
             allowance=Allowance(scripts, parse_at_most_once(at_most_once)),
             on_gap=on_gap,
+            on_oom=on_oom,
             adopt=adopt,
             force_failover=force_failover,
             health_file=Path(health_file) if health_file else None,

@@ -18,7 +18,7 @@ from .commands import StreamIds
 from .config import LinkConfig
 from .discovery import Discovery, SentinelView
 from .entries import Write
-from .errors import Blame, blame
+from .errors import for_an_operator
 from .events import event
 from .health import write_health
 from .http import serve_http
@@ -117,6 +117,7 @@ class Link:
             log=self._file,
             auth=self._auth,
             on_gap=config.on_gap,
+            on_oom=config.on_oom,
             adopt=config.adopt,
             nonce=secrets.token_hex(4),
         )
@@ -294,6 +295,7 @@ class Link:
                 target=self._config.target,
                 id=self._config.link_id,
                 on_gap=self._config.on_gap.value,
+                on_oom=self._config.on_oom.value,
             ),
         )
         if self._config.target.sentinel:
@@ -508,7 +510,7 @@ class Link:
         refusal = "" if sequencer.caught_up else self.upstream.trouble or self.watch.trouble
         # A client's own mistake is answered at once: a refusal that lasts is about the link's own commands.
         lasts = since is not None and time.monotonic() - since > self._config.response_timeout
-        if lasts and blame(sequencer.last_refusal) is Blame.COMMAND:
+        if lasts and for_an_operator(sequencer.last_refusal):
             refusal = f"{_shown(self.upstream.current)}: {sequencer.last_refusal}"
         return f"holding {sequencer.unfinished} writes: {refusal}" if refusal else ""
 

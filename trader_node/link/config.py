@@ -8,7 +8,7 @@ from pathlib import Path
 from .allowance import Allowance
 from .journal_file import Fsync
 from .login import Login
-from .policy import OnGap
+from .policy import OnGap, OnOom
 from .url import Address, RedisTarget
 
 
@@ -48,6 +48,8 @@ class LinkConfig:
     databases: int = 16
     #: What to do with a data set that cannot be made exact.
     on_gap: OnGap = OnGap.STOP
+    #: What becomes of a write that Redis has no memory for.
+    on_oom: OnOom = OnOom.REFUSE
     #: What the user allows beyond the guarantee.
     allowance: Allowance = field(default_factory=Allowance)
     #: A new journal takes over what another one has written without watching whether that one's link still runs.

@@ -20,6 +20,11 @@ _ROLE = frozenset({"READONLY", "MASTERDOWN", "MOVED"})
 _MOMENT = frozenset({"LOADING", "BUSY", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "TRYAGAIN"})
 
 
+def for_an_operator(text: str) -> bool:
+    """Tell whether a refusal that lasts has to be mended on the server: rights, memory, a disk that takes no writes."""
+    return text.startswith("MISCONF") or blame(text) is Blame.COMMAND
+
+
 def without_payload(text: str) -> str:
     """Return an error as it may be logged and shown: an unknown command's is followed by what the client sent."""
     return text.partition(", with args beginning")[0]

@@ -1,7 +1,8 @@
-"""What happens when a data set cannot be brought to exactly the sequence's state: stop, or go on as the user asked.
+"""What the user decides where the link must not: a data set that cannot be made exact, a server without memory.
 
-Stopping is the default. Going on takes the data set as it is, sends what is certainly missing and can be sent, and says
-how many entries that leaves lost or unsure. It is never an answer to another link that writes: two links that both go
+A data set that cannot be brought to exactly the sequence's state: stop, or go on as the user asked. Stopping is the
+default. Going on takes the data set as it is, sends what is certainly missing and can be sent, and says how many
+entries that leaves lost or unsure. It is never an answer to another link that writes: two links that both go
 on would take the data set from each other for ever, so FOREIGN, NEWER_RUN and AHEAD always stop. PARTIAL and
 REPLAY_REFUSED are the server's settings and not the data set's state: they are mended on the server.
 """
@@ -20,6 +21,15 @@ class OnGap(enum.Enum):
 
     STOP = "stop"
     CONTINUE = "continue"
+
+
+class OnOom(enum.Enum):
+    """What becomes of a write that Redis refuses because it has reached ``maxmemory``."""
+
+    #: The client is told, as Redis would tell it, unless it was told before that the write is done.
+    REFUSE = "refuse"
+    #: It waits until there is memory, and everything behind it: for clients that drop what is refused.
+    HOLD = "hold"
 
 
 def go_on(

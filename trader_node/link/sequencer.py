@@ -34,7 +34,7 @@ from .identity import IDENTITY_REPLIES, ROLE, RefusedError, decode_marker, parse
 from .journal import Journal
 from .latency import Latency
 from .marker import Commit, History, Look, LookAgain, Marker, MarkerCommands, Refusal, Situation, decide, owner_name
-from .policy import OnGap, go_on
+from .policy import OnGap, OnOom, go_on
 from .server_bounds import DEFAULT_SERVER_BOUNDS
 from .state import LinkState
 
@@ -144,6 +144,7 @@ class Sequencer:
         limits: Limits | None = None,
         auth: bytes = b"",
         on_gap: OnGap = OnGap.STOP,
+        on_oom: OnOom = OnOom.REFUSE,
         adopt: bool = False,
         nonce: str = "",
     ) -> None:
@@ -170,6 +171,7 @@ class Sequencer:
         self._group_bytes = self._limits.group_bytes
         self._auth = auth
         self._on_gap = on_gap
+        self._on_oom = on_oom
         self._adopt = adopt
         self._nonce = nonce
         #: The marker of another journal, and when it was looked at.
@@ -490,8 +492,9 @@ class Sequencer:
             case Blame.MOMENT:
                 return Reconnect(text, delay=self._limits.retry_delay)
             case Blame.COMMAND:
+                remedy = "raise its maxmemory" if text.startswith("OOM") else "check user, password and rights"
                 return Reconnect(
-                    f"Redis refuses the link: {text.rstrip('.')}: check user, password and rights",
+                    f"Redis refuses the link: {text.rstrip('.')}: {remedy}",
                     delay=self._limits.operator_delay,
                     operator=True,
                 )
@@ -642,8 +645,9 @@ class Sequencer:
         for refusal in refusals:
             entry, error = refusal.entry, refusal.error
             told = entry is not None and self._may_have_been_told(entry)
-            if entry is None or (told and error.startswith("OOM")):
-                # The link's own command is refused (memory, rights), or a replay is, for want of memory: wait.
+            no_memory = error.startswith("OOM")
+            if entry is None or (no_memory and (told or self._on_oom is OnOom.HOLD)):
+                # The link's own command is refused (memory, rights), or for want of memory what must not be: wait.
                 self.retry_at = now + self._limits.operator_delay
                 return None
             # Redis has not answered it, and it is not a command at all: it was never applied, nor will it be.
