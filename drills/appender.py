@@ -68,8 +68,9 @@ class Appenders:
         *,
         prefix: str = "appender",
         password: str = "",
+        ledger: Ledger | None = None,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = ledger if ledger is not None else Ledger()
         self.prefix = prefix
         self._address = (host, port)
         self._password = password

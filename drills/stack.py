@@ -27,6 +27,8 @@ _DEFAULT_PORTS = dict(zip((*NODES, *SENTINELS), (16381, 16382, 16383, 26381, 263
 _DEFAULT_SUBNET = "172.28.77"
 _LAST_BYTES = dict(zip(SERVICES, (11, 12, 13, 21, 22, 23, 31), strict=True))
 _HOST = "127.0.0.1"
+#: The node's own default.
+_KEEPS_CLOSED_MINUTES = 10.0
 #: Variables of the Compose files that the trader's container shows.
 _OF_THE_TRADER = ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL")
 #: On containers that a drill runs beside those of the stack; the value is the stack's project name.
@@ -46,6 +48,8 @@ def docker(*arguments: str, timeout: float = 120.0, environment: Mapping[str, st
         timeout=timeout,
         check=False,
         stdin=subprocess.DEVNULL,
+        # Ctrl-C is for us: what was begun is ended, or a container would stay half-way.
+        process_group=0,
         env={**os.environ, **(environment or {})},
     )
     if done.returncode:
@@ -353,6 +357,14 @@ class Stack:
             self.execute("trader", "python", "-m", "trader_node.inspect", "--json", "--address", address)
         )
         return record
+
+    def keeps_closed_minutes(self) -> float:
+        """Return for how many minutes the node keeps what is closed; 0: for ever."""
+        for entry in self.inspect_container("trader")["Config"]["Env"]:
+            name, _, value = entry.partition("=")
+            if name == "TRADER_KEEP_CLOSED_MINUTES" and value:
+                return float(value)
+        return _KEEPS_CLOSED_MINUTES
 
     def wait_for_writes(self, entries: int = 10, seconds: float = 30.0) -> None:
         """Wait until the link has applied more entries: proof that the node trades and Redis takes it."""

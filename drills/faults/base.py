@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from drills.stack import NODES, Stack
 from drills.waiting import wait_until
@@ -30,10 +30,11 @@ class Fault(ABC):
     name: ClassVar[str] = ""
     #: One line for people.
     summary: ClassVar[str] = ""
-    #: Another node is master afterwards.
-    changes_master: ClassVar[bool] = True
-    #: Writes stop for a while: the drill fails if no operation was caught by it.
+    #: Another node is master afterwards; None: that is left open.
+    changes_master: ClassVar[bool | None] = True
+    #: The appender's writes, and the trader's, stop for a while: the drill fails if none was caught by it.
     interrupts_writes: ClassVar[bool] = True
+    interrupts_trader: ClassVar[bool] = True
     #: Writes go on before the fault is healed.
     resumes_unhealed: ClassVar[bool] = True
     #: The node's process ends and starts again; otherwise it must not.
@@ -44,6 +45,8 @@ class Fault(ABC):
         self.random = chance or random.Random()  # noqa: S311 # which replica, how long
         #: The master before the fault.
         self.master = stack.master()
+        #: The node's own record at a later moment than before the fault, of which nothing may be lost; None: none was taken.
+        self.known: dict[str, Any] | None = None
 
     @classmethod
     def unavailable(cls, stack: Stack) -> str:

@@ -1,0 +1,159 @@
+"""Compares the trading node's own record with what Redis holds: every position, order, fill and account, one by one."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from trader_node.compare import differences
+
+from .results import TraderCounts
+from .stack import NODES, Stack
+from .traffic import wait_until_replicated
+
+Record = dict[str, Any]
+#: Parts whose members have to stay until the node itself forgets them.
+_KEPT = ("positions", "orders")
+_ONLY_OWN, _ONLY_HELD = ": only on the left", ": only on the right"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was compared, and what differs."""
+
+    counts: TraderCounts = field(default_factory=TraderCounts)
+    #: Every difference as one line.
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def exact(self) -> bool:
+        """Whether Redis holds everything that the node knows, once, and nothing else."""
+        counts = self.counts
+        return not (self.differences or counts.lost or counts.wrong or counts.phantom or counts.duplicated)
+
+    def __str__(self) -> str:
+        """Return the counts, for people."""
+        counts = self.counts
+        return (
+            f"{counts.positions} positions, {counts.orders} orders, {counts.fills} fills, {counts.accounts} accounts: "
+            f"lost {counts.lost}, wrong {counts.wrong}, phantom {counts.phantom}, duplicated {counts.duplicated}"
+        )
+
+
+def compare_trader(stack: Stack, known: Record) -> Comparison:
+    """Compare the node's record with the master, and the master with both replicas.
+
+    ``known`` is an earlier record of the node: nothing of it may be missing either, not even after a restart of the node,
+    unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
+    """
+    own = stack.report("--quiesce")
+    try:
+        master = stack.master()
+        wait_until_replicated(stack)
+        held = stack.in_redis(master)
+        contents = _contents(stack)
+    finally:
+        stack.report("--resume")
+    keep = stack.keeps_closed_minutes()
+    if not own["quiesced"]:
+        # A strategy of the user's own that cannot be held back goes on writing: what it knew has to be there.
+        return compare_later(own, held, known, keep, time.time_ns())
+    comparison = compare_records(own, held, known, keep, time.time_ns())
+    for node, content in contents.items():
+        for key in sorted(key for key in content.keys() | contents[master].keys()):
+            ours, theirs = contents[master].get(key), content.get(key)
+            if ours != theirs:
+                comparison.counts.wrong += 1
+                comparison.differences.append(f"{key}: {node} holds something else than {master}")
+    return comparison
+
+
+def compare_records(own: Record, held: Record, known: Record, keep_minutes: float, now_ns: int) -> Comparison:
+    """Compare the node's record, and an earlier one of it, with the record that Redis holds.
+
+    ``keep_minutes`` is how long the node keeps what is closed, 0 for ever; ``now_ns`` is Unix time.
+    """
+    found = compare_later(own, held, known, keep_minutes, now_ns)
+    counts = found.counts
+    for line in differences(own, held):
+        found.differences.append(line)
+        if line.endswith(_ONLY_OWN):
+            counts.lost += 1
+        elif line.endswith(_ONLY_HELD):
+            counts.phantom += 1
+        else:
+            counts.wrong += 1
+    return found
+
+
+def compare_later(own: Record, held: Record, known: Record, keep_minutes: float, now_ns: int) -> Comparison:
+    """Compare earlier records of the node with one from Redis that may already hold more."""
+    counts = TraderCounts(
+        positions=len(own["positions"]),
+        orders=len(own["orders"]),
+        accounts=len(own["accounts"]),
+        fills=sum(len(position["events"]) for position in own["positions"].values()),
+    )
+    oldest_kept = now_ns - keep_minutes * 60e9 if keep_minutes else 0.0
+    gone = {line for earlier in (known, own) for line in _gone(earlier, held, own, oldest_kept)}
+    doubled = list(_doubled(held))
+    counts.lost, counts.duplicated = len(gone), len(doubled)
+    return Comparison(counts, [*sorted(gone), *doubled])
+
+
+def _gone(known: Record, held: Record, own: Record, oldest_kept: float) -> Iterator[str]:
+    """Yield what was known before and Redis has not, unless the node may have forgotten it itself."""
+    for section in _KEPT:
+        for key, record in known[section].items():
+            there = held[section].get(key)
+            events = record["events"]
+            if there is None:
+                forgotten = key not in own[section] and events and events[-1]["ts_init"] < oldest_kept
+                if not forgotten:
+                    yield f"{section}/{key}: known to the node and gone"
+            elif there["events"][: len(events)] != events:
+                yield f"{section}/{key}: its events are not those that the node knew"
+
+
+def _doubled(held: Record) -> Iterator[str]:
+    for section in _KEPT:
+        for key, record in held[section].items():
+            for event, times in Counter(event["event_id"] for event in record["events"]).items():
+                if times > 1:
+                    yield f"{section}/{key}: event {event} is there {times} times"
+
+
+def _contents(stack: Stack) -> dict[str, dict[bytes, Any]]:
+    """Return every key of the trader with its value, by node."""
+    with ThreadPoolExecutor(len(NODES)) as threads:
+        # Without the link's marker, which goes on changing.
+        pattern = f"trader-{stack.trader_id}:*"
+        return dict(
+            zip(NODES, threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), pattern), NODES), strict=True)
+        )
+
+
+def _read(client: Redis, pattern: str) -> dict[bytes, Any]:
+    keys = list(client.scan_iter(pattern, count=2000))
+    types = client.pipeline(transaction=False)
+    values = client.pipeline(transaction=False)
+    for key in keys:
+        types.type(key)
+    for key, kind in zip(keys, types.execute(), strict=True):
+        if kind == b"list":
+            values.lrange(key, 0, -1)
+        elif kind == b"set":
+            values.smembers(key)
+        elif kind == b"hash":
+            values.hgetall(key)
+        elif kind == b"stream":
+            values.xrange(key)
+        else:
+            values.get(key)
+    return dict(zip(keys, values.execute(), strict=True))
