@@ -85,7 +85,9 @@ def _list() -> None:
     for name, fault in FAULTS.items():
         table.add_row(f"[bold]{name}[/]", fault.summary)
     console.print(table)
-    console.print("./scripts/drill NAME... | all [--repeat N] [--seed S] [--report DIR] [--stack PROJECT]; --help tells more")
+    console.print(
+        "./scripts/drill NAME... | all [--repeat N] [--seed S] [--report DIR] [--stack PROJECT]; --help tells more"
+    )
 
 
 def _run(
@@ -117,7 +119,7 @@ def _run(
     if refused:
         raise _MistakeError(refused)
     seed = seed if seed is not None else random.SystemRandom().randrange(1 << 32)
-    folder = folder or ROOT / "reports" / f"drill-{datetime.now():%Y%m%d-%H%M%S}"  # noqa: DTZ005 # a name for people
+    folder = folder or ROOT / "reports" / f"drill-{datetime.now():%Y%m%d-%H%M%S}"  # a name for people
     console.print(f'breaking "{stack.project}"; seed {seed}; the report will be in {folder}')
     signal.signal(signal.SIGTERM, as_interrupt)
     began = time.monotonic()

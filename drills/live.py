@@ -95,7 +95,9 @@ class LiveView:
         table = Table.grid(padding=(0, 3))
         for title in ("phase", "master", "writes/s", "stall", "acknowledged", "missing on the master"):
             table.add_column(title, min_width=len(title))
-        table.add_row(*(f"[dim]{title}[/]" for title in ("phase", "master", "writes/s", "stall", "acknowledged", "missing")))
+        table.add_row(
+            *(f"[dim]{title}[/]" for title in ("phase", "master", "writes/s", "stall", "acknowledged", "missing"))
+        )
         table.add_row(
             f"[bold]{escape(self._phase)}[/] {time.monotonic() - self._phase_began:.0f} s",
             " ".join(drill.observer.masters) or "[red]none[/]",

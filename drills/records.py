@@ -49,8 +49,8 @@ class Comparison:
 def compare_trader(stack: Stack, known: Record) -> Comparison:
     """Compare the node's record with the master, and the master with both replicas.
 
-    ``known`` is an earlier record of the node: nothing of it may be missing either, not even after a restart of the node,
-    unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
+    ``known`` is an earlier record of the node: nothing of it may be missing either, not even after a restart of the
+    node, unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
     """
     own = stack.report("--quiesce")
     try:
@@ -135,7 +135,11 @@ def _contents(stack: Stack) -> dict[str, dict[bytes, Any]]:
         # Without the link's marker, which goes on changing.
         pattern = f"trader-{stack.trader_id}:*"
         return dict(
-            zip(NODES, threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), pattern), NODES), strict=True)
+            zip(
+                NODES,
+                threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), pattern), NODES),
+                strict=True,
+            )
         )
 
 

@@ -80,7 +80,7 @@ class Traffic:
         stack = self._stack
         url = f"sentinel://{','.join(f'{stack.ip(sentinel)}:26379' for sentinel in SENTINELS)}/{MASTER_NAME}"
         self._process = subprocess.Popen(
-            [  # noqa: S607
+            [
                 *("docker", "run", "--rm", "--interactive", "--init", "--name", f"{stack.project}-{self.link_id}"),
                 *("--label", f"{HELPER_LABEL}={stack.project}", "--network", f"{stack.project}_stack"),
                 *("--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{stack.root}:/repo:ro"),

@@ -1,8 +1,9 @@
 """The independent appender of a drill: ``python -m drills.traffic_process``, in a container beside the stack.
 
-It has a link of its own in front of the stack and appends growing integers to lists through it. One JSON object per line,
-out: ``ready`` once the link applies writes, ``tick`` ten times a second, ``clock`` and ``ended`` as answers, ``error``.
-In: ``{"command": "clock"}`` and ``{"command": "stop"}``; the end of the input is a stop as well. Times are Unix seconds.
+It has a link of its own in front of the stack and appends growing integers to lists through it. One JSON object per
+line, out: ``ready`` once the link applies writes, ``tick`` ten times a second, ``clock`` and ``ended`` as answers,
+``error``. In: ``{"command": "clock"}`` and ``{"command": "stop"}``; the end of the input is a stop as well. Times are
+Unix seconds.
 """
 
 from __future__ import annotations

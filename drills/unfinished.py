@@ -42,7 +42,9 @@ class Unfinished:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise BusyError(f'another run of drills is breaking "{self._project}": wait until it has finished') from None
+            raise BusyError(
+                f'another run of drills is breaking "{self._project}": wait until it has finished'
+            ) from None
         if self._note.exists():
             try:
                 self.left = str(json.loads(self._note.read_text())["drill"])

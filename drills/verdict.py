@@ -1,11 +1,12 @@
 """Decides whether a drill passed. No I/O: what was measured goes in, the checks come out.
 
-Silence is never success: a drill fails if no fault took effect, no operation was under way, a phase had no samples, or the
-run ended before everything was well again.
+Silence is never success: a drill fails if no fault took effect, no operation was under way, a phase had no samples, or
+the run ended before everything was well again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,7 +83,7 @@ def availability(evidence: Evidence) -> Availability:
     """Return how long writes waited."""
     answered = sorted(op.ended for op in evidence.operations if op.acknowledged)
     ends = [*answered, *([evidence.ended] if evidence.ended is not None else [])]
-    stall = max((later - earlier for earlier, later in zip(ends, ends[1:], strict=False)), default=0.0)
+    stall = max((later - earlier for earlier, later in itertools.pairwise(ends)), default=0.0)
     found = Availability(longest_stall=stall)
     if evidence.injected is not None:
         injected = evidence.injected
@@ -124,7 +125,9 @@ def caught(evidence: Evidence) -> int:
     usual = sorted(op.ended - op.began for op in evidence.operations if op.ended < evidence.inject)
     slow = max(_CAUGHT_LEAST, _CAUGHT_FACTOR * usual[len(usual) // 2]) if usual else _CAUGHT_LEAST
     end = max(evidence.confirmed, evidence.heal or 0.0)
-    return sum(op.ended - op.began >= slow for op in evidence.operations if op.began <= end and op.ended >= evidence.inject)
+    return sum(
+        op.ended - op.began >= slow for op in evidence.operations if op.began <= end and op.ended >= evidence.inject
+    )
 
 
 def under_way(evidence: Evidence, began: float, ended: float) -> int:
@@ -144,7 +147,9 @@ def checks(evidence: Evidence, limits: Limits) -> list[Check]:
 def _took_place(evidence: Evidence) -> list[Check]:
     expected = evidence.expected
     made = evidence.confirmed is not None and bool(evidence.effect)
-    found = [Check(name="the fault took effect", passed=made, detail=evidence.effect or evidence.trouble or "no effect")]
+    found = [
+        Check(name="the fault took effect", passed=made, detail=evidence.effect or evidence.trouble or "no effect")
+    ]
     if expected.changes_master:
         moved = bool(evidence.new_master) and evidence.new_master != evidence.old_master
         detail = f"{evidence.old_master} to {evidence.new_master or 'nobody'}"
@@ -228,7 +233,9 @@ def _in_time(evidence: Evidence, limits: Limits) -> list[Check]:
     found = [_within("longest stall", times.longest_stall, limits.longest_stall)]
     if evidence.expected.changes_master:
         found.append(_within("promotion", times.promotion, limits.promotion))
-    found.append(_within("full redundancy after the healing", times.redundancy_after_heal, limits.redundancy_after_heal))
+    found.append(
+        _within("full redundancy after the healing", times.redundancy_after_heal, limits.redundancy_after_heal)
+    )
     return found
 
 
