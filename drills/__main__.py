@@ -1,5 +1,0 @@
-"""``python -m drills``: see :mod:`drills.command`."""
-
-from .command import run
-
-run()
