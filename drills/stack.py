@@ -218,15 +218,11 @@ class Stack:
         """Run a command as root in the drills' image, in the network and process namespaces of a service's container.
 
         ``options`` are further ones of ``docker run``, for example ``("--volumes-from", container)``. It may change
-        addresses, packet filters and limits of that container, and nothing of the host.
+        addresses and packet filters of that container, and nothing of the host. Resource limits need
+        ``("--cap-add", "SYS_RESOURCE")``, which not every host can grant.
         """
-        name = self.container(service)
         done = subprocess.run(
-            [
-                *("docker", "run", "--rm", "--interactive", "--user", "0:0", "--cap-add", "NET_ADMIN"),
-                *("--cap-add", "SYS_RESOURCE", "--cap-add", "SYS_PTRACE", "--label", f"{HELPER_LABEL}={self.project}"),
-                *("--network", f"container:{name}", "--pid", f"container:{name}", *options, self.image, *command),
-            ],
+            self._beside(service, command, options),
             input=stdin,
             capture_output=True,
             text=True,
@@ -244,6 +240,19 @@ class Stack:
             *("--volumes-from", self.container(service), self.image, "sh", "-euc", script, "sh", *arguments),
             timeout=60,
         )
+
+    def start_beside(self, service: str, *command: str) -> subprocess.Popen[str]:
+        """Start such a command and return at once; its input, output and errors are pipes."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._beside(service, command), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    def _beside(self, service: str, command: tuple[str, ...], options: tuple[str, ...] = ()) -> list[str]:
+        name = self.container(service)
+        return [
+            *("docker", "run", "--rm", "--interactive", "--user", "0:0", "--cap-add", "NET_ADMIN"),
+            *("--cap-add", "SYS_PTRACE", "--label", f"{HELPER_LABEL}={self.project}"),
+            *("--network", f"container:{name}", "--pid", f"container:{name}", *options, self.image, *command),
+        ]
 
     def execute(self, service: str, *command: str, timeout: float = 60.0) -> str:
         """Run a command in a service's container and return its output."""
@@ -264,6 +273,16 @@ class Stack:
     def ip(self, service: str) -> str:
         """Return the fixed address of a service inside the stack."""
         return f"{self._subnet}.{_LAST_BYTES[service]}"
+
+    @property
+    def subnet(self) -> str:
+        """The range of addresses of the stack's network."""
+        return f"{self._subnet}.0/24"
+
+    @property
+    def gateway(self) -> str:
+        """The host's address inside the stack, from which whatever uses a published port arrives."""
+        return f"{self._subnet}.1"
 
     def client(self, service: str, timeout: float = 1.0, *, decode: bool = True) -> Redis:
         """Return a client of a node or a Sentinel, by its published port; ``decode``: replies are text."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from . import limits, nodes, storage
+from . import limits, network, nodes, storage
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
 
+_MODULES = (
+    nodes,
+    network,
+    storage,
+    limits,
+)
+
 #: By name, in the order in which they are listed.
-FAULTS: dict[str, type[Fault]] = {fault.name: fault for module in (nodes, storage, limits) for fault in module.FAULTS}
+FAULTS: dict[str, type[Fault]] = {fault.name: fault for module in _MODULES for fault in module.FAULTS}
