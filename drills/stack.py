@@ -170,6 +170,11 @@ class Stack:
         """Whether a service's healthcheck succeeds."""
         return bool(self.inspect_container(service)["State"]["Health"]["Status"] == "healthy")
 
+    def all_healthy(self) -> bool:
+        """Whether every service's healthcheck succeeds."""
+        containers = containers_of(self.project)
+        return all(containers[service]["State"]["Health"]["Status"] == "healthy" for service in SERVICES)
+
     def kill(self, *services: str) -> None:
         """SIGKILL containers; Docker does not start them again by itself."""
         docker("kill", "--signal", "KILL", *(self.container(service) for service in services))
@@ -320,6 +325,11 @@ class Stack:
         info = self.client(master).info("replication")
         return sum(info.get(f"slave{index}", {}).get("state") == "online" for index in range(3)) >= count
 
+    def seen_by(self, sentinel: str) -> dict[str, str]:
+        """Return the fields of ``SENTINEL MASTER``: what a Sentinel knows of the master, and its settings for it."""
+        answer = self.client(sentinel).execute_command("SENTINEL", "MASTER", MASTER_NAME)
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+
     def role(self, node: str) -> str:
         """Return what a node says of itself: master or slave."""
         return str(self.client(node).role()[0])
@@ -329,18 +339,36 @@ class Stack:
         owner, seq = self.client(node).hmget(f"trader-{self.trader_id}.link", ["o", "s"])
         return str(owner), int(seq or 0)
 
+    def lacking(self) -> str:
+        """Return in words what keeps the stack from surviving the loss of its master; empty if nothing does."""
+        try:
+            master = self.master()
+        except RuntimeError as error:
+            return str(error)
+        for node in NODES:
+            try:
+                role = self.role(node)
+            except (RedisError, OSError):
+                return f"{node} does not answer"
+            if role != ("master" if node == master else "slave"):
+                return f"the Sentinels name {master} as the master, and {node} says that it is a {role}"
+        try:
+            if not self.has_replicas(master, 2):
+                return f"{master} has not both replicas in sync"
+        except (RedisError, OSError):
+            return f"{master} does not answer"
+        for sentinel in SENTINELS:
+            try:
+                answer = str(self.client(sentinel).execute_command("SENTINEL", "CKQUORUM", MASTER_NAME))
+            except (RedisError, OSError) as error:
+                answer = str(error)
+            if not answer.startswith("OK"):
+                return f"no failover possible: {sentinel} says: {answer}"
+        return ""
+
     def whole(self) -> bool:
         """Whether there is one master with two replicas in sync, and every Sentinel could fail over."""
-        master = self.master()
-        return (
-            self.role(master) == "master"
-            and self.has_replicas(master, 2)
-            and all(self.role(node) == "slave" for node in NODES if node != master)
-            and all(
-                str(self.client(sentinel).execute_command("SENTINEL", "CKQUORUM", MASTER_NAME)).startswith("OK")
-                for sentinel in SENTINELS
-            )
-        )
+        return not self.lacking()
 
     def heal(self, seconds: float = 90.0) -> None:
         """Undo whatever was done to the containers and wait until the stack is whole and trades."""
@@ -363,6 +391,11 @@ class Stack:
         script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9125/status').read().decode())"
         state: dict[str, Any] = json.loads(self.execute("trader", "python", "-c", script))
         return state
+
+    def holding(self) -> bool:
+        """Whether the link holds writes because there is no master that takes them."""
+        link = self.link()
+        return bool(link["state"] == "holding" and link["unfinished"] > 0)
 
     def report(self, *options: str) -> dict[str, Any]:
         """Return the node's own record of its positions, orders and accounts."""

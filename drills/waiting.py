@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from tenacity import RetryError, retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 #: What a server that is just being broken or healed may answer with.
-_PASSING = (RedisError, OSError, SubprocessError, RuntimeError, KeyError, ValueError)
+PASSING = (RedisError, OSError, SubprocessError, RuntimeError, KeyError, ValueError)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str, interval: float = 0.1) -> None:
@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, inter
     attempt = retry(
         stop=stop_after_delay(seconds),
         wait=wait_fixed(interval),
-        retry=retry_if_exception_type(_PASSING) | retry_if_result(lambda result: not result),
+        retry=retry_if_exception_type(PASSING) | retry_if_result(lambda result: not result),
     )
     try:
         attempt(condition)()

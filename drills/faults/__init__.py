@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from . import limits, network, nodes, storage
+from . import limits, maintenance, network, nodes, sentinels, storage
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
 
 _MODULES = (
     nodes,
+    sentinels,
     network,
     storage,
     limits,
+    maintenance,
 )
 
 #: By name, in the order in which they are listed.

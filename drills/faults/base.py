@@ -32,6 +32,8 @@ class Fault(ABC):
     summary: ClassVar[str] = ""
     #: Another node is master afterwards; None: that is left open.
     changes_master: ClassVar[bool | None] = True
+    #: It becomes master while the fault lasts; otherwise only after the healing.
+    promotes_unhealed: ClassVar[bool] = True
     #: The appender's writes, and the trader's, stop for a while: the drill fails if none was caught by it.
     interrupts_writes: ClassVar[bool] = True
     interrupts_trader: ClassVar[bool] = True
