@@ -149,7 +149,8 @@ class Filters:
         ready, _, _ = select.select([process.stdout], [], [], _SIDECAR)
         if not ready or process.stdout.readline() != f"{word}\n":
             process.kill()
-            raise DockerError(f"the packet filter of {service}: {process.communicate()[1].strip()[-2000:]}")
+            errors = process.communicate()[1].strip()[-2000:] or f"{service} ended, or hangs"
+            raise DockerError(f"the packet filter of {service}: {errors}")
 
 
 def run_beside(stack: Stack, services: Iterable[str], *command: str, stdin: str = "") -> None:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from drills import partition
 from drills.partition import Filters
 from drills.processes import sentinel_replicas
-from drills.stack import NODES, SENTINELS, DockerError, Stack, docker
+from drills.stack import NODES, SENTINELS, SERVICES, DockerError, Stack, docker
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -21,8 +21,10 @@ from .base import FAILOVER, Fault
 _PRIORITY = "replica-priority"
 #: Redis' default, and what the nodes of the stack have.
 _ELECTABLE = 100
-#: Prints the interface that leads to the network whose range is the argument.
+#: Finds the interface in the network whose range is the script's argument.
 _INTERFACE = 'dev=$(ip -o -4 address show to "$1" | cut -d" " -f2) && test -n "$dev"'
+#: Not an error where nothing is delayed, or where there is no such interface.
+_UNDELAY = f'if {_INTERFACE} && tc qdisc show dev "$dev" | grep -q netem; then tc qdisc del dev "$dev" root; fi'
 
 
 class _Filtered(Fault):
@@ -175,7 +177,8 @@ class SlowNetwork(Fault):
         try:
             docker(*run, "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
         except DockerError as error:
-            if "qdisc kind is unknown" not in str(error):
+            # The second is what an older ``tc`` says.
+            if not any(words in str(error) for words in ("qdisc kind is unknown", "No such file or directory")):
                 raise
             return "this kernel cannot delay packets: it has no netem (CONFIG_NET_SCH_NETEM)"
         return ""
@@ -205,7 +208,7 @@ class SlowNetwork(Fault):
 
     def heal(self) -> None:
         """Take the delay back."""
-        _undelay(self.stack, self.master)
+        partition.run_beside(self.stack, [self.master], "sh", "-c", _UNDELAY, "sh", self.stack.subnet)
 
 
 class LaggingReplica(_Filtered):
@@ -285,12 +288,6 @@ def _separated(stack: Stack, *inside: str) -> dict[str, str]:
     return dict.fromkeys(inside, rules)
 
 
-def _undelay(stack: Stack, *services: str) -> None:
-    # Not an error where there is none.
-    script = f'{_INTERFACE} && if tc qdisc show dev "$dev" | grep -q netem; then tc qdisc del dev "$dev" root; fi'
-    partition.run_beside(stack, services, "sh", "-c", script, "sh", stack.subnet)
-
-
 def heal_network(stack: Stack) -> None:
     """Undo whatever these faults may have left anywhere in a stack, whoever made it and whenever.
 
@@ -300,8 +297,8 @@ def heal_network(stack: Stack) -> None:
         If a container that runs could not be reached.
 
     """
-    partition.clear(stack)
-    _undelay(stack, *NODES)
+    script = f"nft -f - && {_UNDELAY}"
+    partition.run_beside(stack, SERVICES, "sh", "-c", script, "sh", stack.subnet, stdin=partition.CLEARED)
     for node in NODES:
         client: Any = stack.client(node)
         with suppress(RedisError, OSError):
