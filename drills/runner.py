@@ -67,7 +67,11 @@ class Drill:
         self._events: list[Event] = []
         self._evidence = verdict.Evidence(
             verdict.Expectation(
-                kind.changes_master, kind.interrupts_writes, kind.interrupts_trader, kind.restarts_trader
+                kind.changes_master,
+                kind.interrupts_writes,
+                kind.interrupts_trader,
+                kind.restarts_trader,
+                kind.promotes_unhealed,
             ),
             began=time.time(),
         )
@@ -113,7 +117,7 @@ class Drill:
             self._says("fault")
             evidence.inject = self._note("inject", fault.summary)
             fault.inject()
-            evidence.injected = time.time()
+            evidence.injected = fault.struck or time.time()
             evidence.effect = fault.confirm()
             evidence.confirmed = self._note("effect", evidence.effect)
             if fault.resumes_unhealed:

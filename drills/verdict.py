@@ -18,6 +18,8 @@ from .traffic import Operation
 BUCKET = 0.1
 #: An operation was caught by the fault if it took so many times as long as usual, and at least so many seconds.
 _CAUGHT_FACTOR, _CAUGHT_LEAST = 5.0, 0.15
+#: An operation that waits for so many seconds of a phase, or for half of it, is a sample of that phase.
+_A_WAIT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Expectation:
     interrupts_writes: bool = True
     interrupts_trader: bool = True
     restarts_trader: bool = False
+    promotes_unhealed: bool = True
 
 
 @dataclass(slots=True)
@@ -87,8 +90,10 @@ def availability(evidence: Evidence) -> Availability:
     found = Availability(longest_stall=stall)
     if evidence.injected is not None:
         injected = evidence.injected
-        if evidence.promoted is not None:
-            found.promotion = max(0.0, evidence.promoted - injected)
+        # Where no failover is possible before the healing, it is counted from there.
+        since = injected if evidence.expected.promotes_unhealed else evidence.healed
+        if evidence.promoted is not None and since is not None:
+            found.promotion = max(0.0, evidence.promoted - since)
         if evidence.whole is not None:
             found.redundancy = evidence.whole - injected
         written = [op.ended for op in evidence.operations if op.acknowledged and op.began >= injected]
@@ -133,6 +138,11 @@ def caught(evidence: Evidence) -> int:
 def under_way(evidence: Evidence, began: float, ended: float) -> int:
     """Return how many operations were under way at some moment of a time."""
     return sum(1 for op in evidence.operations if op.began <= ended and op.ended >= began)
+
+
+def longest_wait(evidence: Evidence, began: float, ended: float) -> float:
+    """Return for how many seconds of a time one operation was under way."""
+    return max((min(op.ended, ended) - max(op.began, began) for op in evidence.operations), default=0.0)
 
 
 def checks(evidence: Evidence, limits: Limits) -> list[Check]:
@@ -181,10 +191,11 @@ def _took_place(evidence: Evidence) -> list[Check]:
         if phase is None:
             found.append(Check(name=f"samples: {name}", passed=False, detail="not reached"))
             continue
+        waited = longest_wait(evidence, evidence.began + phase.began, evidence.began + phase.ended)
         # Where writes wait, an operation that waits is the sample.
-        count = under_way(evidence, evidence.began + phase.began, evidence.began + phase.ended)
-        enough = phase.acknowledged > 0 if name in ("steady", "after") else count > 0
-        detail = f"{phase.acknowledged} acknowledged, {count} operations under way"
+        waits = name in ("fault", "recovery") and waited >= min(_A_WAIT, (phase.ended - phase.began) / 2)
+        enough = phase.acknowledged > 0 or waits
+        detail = f"{phase.acknowledged} acknowledged" + (f", one waited for {waited:.2f} s of it" if waits else "")
         found.append(Check(name=f"samples: {name}", passed=enough, detail=detail))
     recovered = evidence.whole is not None and evidence.ended is not None
     found.append(

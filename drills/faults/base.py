@@ -47,6 +47,8 @@ class Fault(ABC):
         self.random = chance or random.Random()  # noqa: S311 # which replica, how long
         #: The master before the fault.
         self.master = stack.master()
+        #: When the fault was there (Unix seconds), if :meth:`inject` does more after that; None: when it returned.
+        self.struck: float | None = None
         #: The node's own record at a later moment than before the fault, of which nothing may be lost; None: none was
         #: taken.
         self.known: dict[str, Any] | None = None

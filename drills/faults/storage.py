@@ -67,7 +67,7 @@ class PowerLossOfAll(PowerLoss):
     name = "power-loss-of-all"
     summary = "all Redis hosts lose power in one moment: the tail of every AOF is gone, and only the journal has it"
     #: Whichever the Sentinels name, with whatever its disk holds.
-    changes_master = False
+    changes_master = None
 
     def inject(self) -> None:
         """Kill all nodes; the master first, or the others would miss no write."""
@@ -112,6 +112,7 @@ class ReplicaFullResync(Fault):
     summary = "a replica is killed and copies the whole data set from the master under traffic"
     changes_master = False
     interrupts_writes = False
+    interrupts_trader = False
 
     def prepare(self) -> None:
         """Choose the replica."""

@@ -1,0 +1,97 @@
+"""The comparison of the node's record with Redis finds every kind of difference, and counts it as what it is."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from drills.records import compare_later, compare_records
+
+NOW = 10_000 * 10**9
+
+
+def record(age_secs: float = 0.0) -> dict[str, Any]:
+    events = [{"event_id": f"e{number}", "ts_init": int(NOW - age_secs * 1e9)} for number in range(3)]
+    return {
+        "positions": {"P-1": {"side": "LONG", "events": copy.deepcopy(events)}},
+        "orders": {"O-1": {"status": "FILLED", "events": copy.deepcopy(events)}},
+        "accounts": {"A-1": {"events": []}},
+        "strategies": {},
+        "index": {},
+    }
+
+
+def counts(own: dict[str, Any], held: dict[str, Any], known: dict[str, Any], keep: float = 0.0) -> dict[str, int]:
+    found = compare_records(own, held, known, keep, NOW).counts
+    return {name: getattr(found, name) for name in ("lost", "wrong", "phantom", "duplicated") if getattr(found, name)}
+
+
+def test_equal_records_are_exact() -> None:
+    found = compare_records(record(), record(), record(), 0.0, NOW)
+    assert found.exact
+    assert (found.counts.positions, found.counts.orders, found.counts.fills, found.counts.accounts) == (1, 1, 3, 1)
+
+
+@pytest.mark.parametrize("section", ["positions", "orders"])
+def test_what_only_the_node_knows_is_lost(section: str) -> None:
+    held = record()
+    held[section].clear()
+    assert counts(record(), held, record())["lost"] >= 1
+
+
+def test_what_only_redis_holds_is_a_phantom() -> None:
+    held = record()
+    held["orders"]["O-2"] = held["orders"]["O-1"]
+    assert counts(record(), held, record()) == {"phantom": 1}
+
+
+def test_another_value_is_wrong() -> None:
+    held = record()
+    held["positions"]["P-1"]["side"] = "SHORT"
+    assert counts(record(), held, record()) == {"wrong": 1}
+
+
+def test_an_event_twice_is_duplicated() -> None:
+    held = record()
+    held["orders"]["O-1"]["events"].append(held["orders"]["O-1"]["events"][0])
+    assert counts(record(), held, record())["duplicated"] == 1
+    # Also where the node itself has read it back like that.
+    assert counts(held, held, record()) == {"duplicated": 1}
+
+
+def test_what_a_restarted_node_has_not_read_back_is_lost() -> None:
+    """Node and Redis agree, and both have lost the same."""
+    gone = record()
+    gone["positions"].clear()
+    assert counts(gone, gone, record()) == {"lost": 1}
+    shorter = record()
+    shorter["orders"]["O-1"]["events"].pop()
+    assert counts(shorter, shorter, record()) == {"lost": 1}
+
+
+@pytest.mark.parametrize(("age", "keep", "lost"), [(600, 5, {}), (240, 5, {"lost": 2}), (600, 0, {"lost": 2})])
+def test_what_is_old_may_be_forgotten_where_the_node_forgets(age: float, keep: float, lost: dict[str, int]) -> None:
+    gone = record()
+    gone["positions"].clear()
+    gone["orders"].clear()
+    assert counts(gone, gone, record(age), keep) == lost
+
+
+def test_a_node_that_trades_on_may_be_behind_redis_but_not_ahead() -> None:
+    later = record()
+    later["orders"]["O-2"] = later["orders"]["O-1"]
+    later["orders"]["O-1"]["events"].append({"event_id": "e9", "ts_init": NOW})
+    assert compare_later(record(), later, record(), 0.0, NOW).exact
+    assert not compare_later(later, record(), record(), 0.0, NOW).exact
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(5, {}), (0, {"phantom": 1})])
+def test_a_link_to_a_purged_position_is_none_of_ours(keep: float, expected: dict[str, int]) -> None:
+    own, held = record(), record()
+    own["index"] = {"order_position": {}}
+    held["index"] = {"order_position": {"O-1": "P-0"}}
+    assert counts(own, held, record(), keep) == expected
+    held["index"] = {"order_position": {"O-1": "P-1"}}
+    assert counts(own, held, record(), keep) == {"phantom": 1}
