@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from abc import abstractmethod
@@ -121,6 +122,31 @@ class PartitionTrader(_Filtered):
         if now["acknowledged"] > before["acknowledged"] and now["state"] != "holding":
             raise TimeoutError("the link reached a master though the trader was cut off")
         return f"the trader's link holds and took {now['accepted'] - before['accepted']} entries of the node meanwhile"
+
+
+class PartitionService(_Filtered):
+    """One container, of the caller's choice, is cut off from all others."""
+
+    name = "partition-service"
+    summary = "one container is cut off from all others"
+    changes_master = False
+    interrupts_writes = False
+    interrupts_trader = False
+
+    def __init__(self, stack: Stack, service: str, chance: random.Random | None = None) -> None:
+        super().__init__(stack, chance)
+        self.service = service
+
+    def _rules(self) -> dict[str, str]:
+        return _separated(self.stack, self.service)
+
+    def confirm(self) -> str:
+        """Wait until packets were dropped: every one of them has something to say to others all the time."""
+        wait_until(self._dropped, FAILOVER, f"packets that {self.service} sends are dropped", 0.2)
+        return f"{self.service} is cut off: {partition.packets(self.stack, self.service)}"
+
+    def _dropped(self) -> bool:
+        return partition.packets(self.stack, self.service).sent_dropped > 0
 
 
 class LossyNetwork(_Filtered):

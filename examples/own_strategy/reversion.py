@@ -54,6 +54,17 @@ class Reversion(Strategy):
         self._instrument_id = InstrumentId.from_str(config.instrument_id)
         self._prices: deque[float] = deque(maxlen=config.window)
         self._trades = 0
+        self.paused = False
+
+    # A strategy with these two and ``paused`` can be held still, state and all, and compared with Redis to the last byte.
+
+    def pause(self) -> None:
+        """Send no orders until :meth:`resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Send orders again."""
+        self.paused = False
 
     def on_start(self) -> None:
         """Subscribe; a position of the last run is in the cache already."""
@@ -72,6 +83,8 @@ class Reversion(Strategy):
 
     def on_quote_tick(self, tick: QuoteTick) -> None:
         """Trade when the price is far enough from its average."""
+        if self.paused:
+            return
         price = (tick.bid_price.as_double() + tick.ask_price.as_double()) / 2
         self._prices.append(price)
         if len(self._prices) < self.config.window:
