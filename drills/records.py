@@ -54,18 +54,19 @@ def compare_trader(stack: Stack, known: Record) -> Comparison:
     ``known`` is an earlier record of the node: nothing of it may be missing either, not even after a restart of the
     node, unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
     """
+    keep = stack.keeps_closed_minutes()
     own = stack.report("--quiesce")
     try:
+        if not own["quiesced"]:
+            # A strategy of the user's own that cannot be held back goes on: what it knew has to be on every node.
+            wait_until_replicated(stack)
+            found = [compare_later(own, stack.in_redis(node), known, keep, time.time_ns()) for node in NODES]
+            return max(found, key=lambda comparison: len(comparison.differences))
         master = stack.master()
         held = stack.in_redis(master)
         contents = _contents_of_one_moment(stack, master)
     finally:
         stack.report("--resume")
-    keep = stack.keeps_closed_minutes()
-    if not own["quiesced"]:
-        # A strategy of the user's own that cannot be held back goes on writing: what it knew has to be on every node.
-        found = [compare_later(own, stack.in_redis(node), known, keep, time.time_ns()) for node in NODES]
-        return max(found, key=lambda comparison: len(comparison.differences))
     comparison = compare_records(own, held, known, keep, time.time_ns())
     for node, content in contents.items():
         for key in sorted(key for key in content.keys() | contents[master].keys()):

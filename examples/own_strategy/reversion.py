@@ -56,7 +56,7 @@ class Reversion(Strategy):
         self._trades = 0
         self.paused = False
 
-    # A strategy with these two and ``paused`` can be held still, state and all, and compared with Redis to the last byte.
+    # A strategy with these two and ``paused`` can be held still, state and all, and compared to the last byte.
 
     def pause(self) -> None:
         """Send no orders until :meth:`resume`."""
