@@ -45,10 +45,11 @@ class Facts:
 
 def refuse(found: Facts) -> str:
     """Return why the drills must not touch a stack, in one line that says what to do; empty if they may."""
-    return _forbidden(found) or _unwell(found)
+    return forbidden(found) or _unwell(found)
 
 
-def _forbidden(found: Facts) -> str:
+def forbidden(found: Facts) -> str:
+    """Return why nobody may let the drills touch a stack, not even to heal it; empty if they may."""
     stack = f'the stack "{found.project}"'
     if not found.containers:
         return (

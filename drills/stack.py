@@ -29,8 +29,12 @@ _LAST_BYTES = dict(zip(SERVICES, (11, 12, 13, 21, 22, 23, 31), strict=True))
 _HOST = "127.0.0.1"
 #: The node's own default.
 _KEEPS_CLOSED_MINUTES = 10.0
-#: Variables of the Compose files that the trader's container shows.
-_OF_THE_TRADER = ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL")
+#: Variables of the Compose files that containers show, by the beginning of their names.
+_SHOWN_BY = {
+    "trader": ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL"),
+    "redis-1": ("REDIS_",),
+    "sentinel-1": ("SENTINEL_DOWN_AFTER_MS", "SENTINEL_FAILOVER_TIMEOUT_MS"),
+}
 #: On containers that a drill runs beside those of the stack; the value is the stack's project name.
 HELPER_LABEL = "nautilus-redis-ha.drill"
 
@@ -100,8 +104,8 @@ class Stack:
 
     # --- Docker --------------------------------------------------------------------------------------------------
 
-    def compose(self, *arguments: str, timeout: float = 240.0) -> str:
-        """Run docker compose on this stack."""
+    def compose(self, *arguments: str, timeout: float = 240.0, environment: Mapping[str, str] | None = None) -> str:
+        """Run docker compose on this stack; ``environment`` wins over its own."""
         return docker(
             "compose",
             "--project-directory",
@@ -109,8 +113,16 @@ class Stack:
             *self._files,
             *arguments,
             timeout=timeout,
-            environment=self.environment,
+            environment={**self.environment, **(environment or {})},
         )
+
+    def containers(self) -> dict[str, Any]:
+        """Return what Docker knows of all containers, by service."""
+        return containers_of(self.project)
+
+    def start_times(self) -> dict[str, str]:
+        """Return when each container was started: the same means that it is the same process still."""
+        return {service: state["State"]["StartedAt"] for service, state in self.containers().items()}
 
     def container(self, service: str) -> str:
         """Return the name of a service's container."""
@@ -139,11 +151,16 @@ class Stack:
             what = f"has no {', '.join(absent)}: the drills need the stack with failover" if found else "does not run"
             raise DockerError(f'the stack "{project}" {what}')
         labels = found["trader"]["Config"]["Labels"]
-        environment = {"COMPOSE_PROJECT_NAME": project}
-        for entry in found["trader"]["Config"]["Env"]:
-            name, _, value = entry.partition("=")
-            if name.startswith(_OF_THE_TRADER):
-                environment[name] = value
+        environment = {
+            "COMPOSE_PROJECT_NAME": project,
+            "IMAGE_TAG": found["trader"]["Config"]["Image"].rpartition(":")[2],
+            "STACK_ENVIRONMENT": labels.get("nautilus-redis-ha.environment", "development"),
+        }
+        for service, names in _SHOWN_BY.items():
+            for entry in found[service]["Config"]["Env"]:
+                name, _, value = entry.partition("=")
+                if name.startswith(names):
+                    environment[name] = value
         network = found["redis-1"]["NetworkSettings"]["Networks"].get(f"{project}_stack") or {}
         address = (network.get("IPAMConfig") or {}).get("IPv4Address") or network.get("IPAddress") or ""
         if not address:
@@ -172,7 +189,7 @@ class Stack:
 
     def all_healthy(self) -> bool:
         """Whether every service's healthcheck succeeds."""
-        containers = containers_of(self.project)
+        containers = self.containers()
         return all(containers[service]["State"]["Health"]["Status"] == "healthy" for service in SERVICES)
 
     def kill(self, *services: str) -> None:
@@ -370,19 +387,42 @@ class Stack:
         """Whether there is one master with two replicas in sync, and every Sentinel could fail over."""
         return not self.lacking()
 
-    def heal(self, seconds: float = 90.0) -> None:
-        """Undo whatever was done to the containers and wait until the stack is whole and trades."""
+    def revive(self) -> list[str]:
+        """Let all containers go on, on their network; return what was done for that."""
+        done = []
         for service in SERVICES:
             state = self.inspect_container(service)["State"]
             if state["Paused"]:
                 self.unpause(service)
+                done.append(f"{service}: thawed")
             if not self.connected(service):
                 self.connect(service)
+                done.append(f"{service}: connected to the network")
             if not state["Running"]:
                 self.start(service)
-        wait_until(self.whole, seconds, "one master with two replicas in sync")
-        wait_until(lambda: self.link()["state"] == "ready", seconds, "the link applies writes")
-        wait_until(lambda: self.healthy("trader"), seconds, "the trader is healthy")
+                done.append(f"{service}: started")
+        return done
+
+    def wait_until_well(self, seconds: float) -> None:
+        """Wait until the stack is whole and trades. Raises ``TimeoutError``, which says what is missing."""
+        try:
+            wait_until(self.whole, seconds, "one master with two replicas in sync")
+            wait_until(lambda: self.link()["state"] == "ready", seconds, "the link applies writes")
+            wait_until(lambda: self.healthy("trader"), seconds, "the trader is healthy")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {self.lacking() or self._said_by_the_link()}") from None
+
+    def _said_by_the_link(self) -> str:
+        try:
+            link = self.link()
+        except (DockerError, ValueError) as error:
+            return f"the link does not answer: {str(error)[-200:]}"
+        return f"link: {link['state']} {link['reason']}".strip()
+
+    def heal(self, seconds: float = 90.0) -> None:
+        """Undo whatever was done to the containers and wait until the stack is whole and trades."""
+        self.revive()
+        self.wait_until_well(seconds)
 
     # --- the trader ----------------------------------------------------------------------------------------------
 

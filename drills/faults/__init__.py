@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import limits, maintenance, network, nodes, sentinels, storage
+from . import limits, maintenance, network, nodes, sentinels, storage, trader
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -14,6 +14,7 @@ _MODULES = (
     storage,
     limits,
     maintenance,
+    trader,
 )
 
 #: By name, in the order in which they are listed.

@@ -94,4 +94,42 @@ class TwoFailovers(KillMaster):
         self.stack.ensure_running(*NODES)
 
 
-FAULTS: tuple[type[Fault], ...] = (KillMaster, KillMasterAndSentinel, FreezeMaster, FreezeAndThaw, TwoFailovers)
+class ReplicaKilled(Fault):
+    """SIGKILL of one replica: the other one is enough for ``min-replicas-to-write``, so nobody may notice."""
+
+    name = "replica-killed"
+    summary = "one replica is killed; the master goes on with the other, and nobody waits"
+    changes_master = False
+    interrupts_writes = False
+    interrupts_trader = False
+
+    def prepare(self) -> None:
+        """Choose the replica."""
+        self._replica = self.random.choice(self.replicas)
+
+    def inject(self) -> None:
+        """Kill it."""
+        self.stack.kill(self._replica)
+
+    def confirm(self) -> str:
+        """Wait until the master has lost it, and takes writes nevertheless."""
+        client = self.stack.client(self.master)
+        wait_until(
+            lambda: client.info("replication")["connected_slaves"] == 1, FAILOVER, f"{self.master} misses a replica"
+        )
+        self.stack.wait_for_writes_on(self.master)
+        return f"{self.master} has one replica left, without {self._replica}, and takes writes"
+
+    def heal(self) -> None:
+        """Start it again."""
+        self.stack.ensure_running(self._replica)
+
+
+FAULTS: tuple[type[Fault], ...] = (
+    KillMaster,
+    KillMasterAndSentinel,
+    FreezeMaster,
+    FreezeAndThaw,
+    TwoFailovers,
+    ReplicaKilled,
+)

@@ -62,7 +62,7 @@ class SentinelsRestartedInOutage(KillMaster):
 
     def prepare(self) -> None:
         """Remember which processes and which epoch the Sentinels have."""
-        self._started = self._start_times()
+        self._started = self.stack.start_times()
         self._epoch = self._config_epoch(SENTINELS[0])
 
     def inject(self) -> None:
@@ -73,7 +73,7 @@ class SentinelsRestartedInOutage(KillMaster):
     def confirm(self) -> str:
         """Wait for the promotion by Sentinels that are new processes and count on from the epoch of before."""
         promoted = self.confirm_promotion()
-        now = self._start_times()
+        now = self.stack.start_times()
         survivors = [sentinel for sentinel in SENTINELS if now[sentinel] == self._started[sentinel]]
         if survivors:
             raise RuntimeError(f"{', '.join(survivors)} was not restarted")
@@ -85,9 +85,6 @@ class SentinelsRestartedInOutage(KillMaster):
     def heal(self) -> None:
         """Start whatever is down."""
         self.stack.ensure_running(*SENTINELS, self.master)
-
-    def _start_times(self) -> dict[str, str]:
-        return {sentinel: self.stack.inspect_container(sentinel)["State"]["StartedAt"] for sentinel in SENTINELS}
 
     def _config_epoch(self, sentinel: str) -> int:
         return int(self.stack.seen_by(sentinel)["config-epoch"])

@@ -25,8 +25,23 @@ choose_base() {
     fi
 }
 
+# What the drill of a rolling upgrade goes to; without a registry the base that the stack has, so that only the image is
+# another one, not the version.
+choose_upgrade_base() {
+    local wanted image
+    wanted=$(setting UPGRADE_REDIS_IMAGE)
+    image=${wanted:-$(pinned_image UPGRADE_REDIS_IMAGE)}
+    if image_exists "$image" || pull_unless_replaced "$image" nautilus-redis-ha/base:bookworm; then
+        export UPGRADE_REDIS_IMAGE=$image
+    elif [[ -n $wanted ]]; then
+        fail "UPGRADE_REDIS_IMAGE=$wanted is neither present nor can it be pulled" "check the name, or unset it"
+    else
+        export UPGRADE_REDIS_IMAGE=$REDIS_IMAGE
+    fi
+}
+
 # The compose files are where versions are pinned.
-pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT/compose/base.yaml" | head -n 1; }
+pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT"/compose/{base,drill}.yaml | head -n 1; }
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 

@@ -4,10 +4,11 @@
 
 IMAGE_LABEL=build-inputs
 
-# ensure_images <service>...; services: redis-1, trader, trader-runtime, drill-tools, checks (in the order of their
-# dependencies)
+# ensure_images <service>...; services: redis-1, redis-upgrade, trader, trader-runtime, drill-tools, checks (in the order
+# of their dependencies)
 ensure_images() {
     choose_bases
+    [[ " $* " != *" redis-upgrade "* ]] || choose_upgrade_base
     local service inputs stale=()
     for service in "$@"; do
         inputs=$("inputs_of_${service//-/_}")
@@ -24,6 +25,7 @@ ensure_images() {
 }
 
 inputs_of_redis_1() { hash_of "$REDIS_IMAGE" redis-conf sentinel-conf; }
+inputs_of_redis_upgrade() { hash_of "upgrade to $UPGRADE_REDIS_IMAGE" redis-conf sentinel-conf; }
 inputs_of_trader() { hash_of "$PYTHON_IMAGE" trader_node; }
 inputs_of_trader_runtime() { hash_of "$PYTHON_IMAGE" trader_node/Dockerfile trader_node/requirements.lock; }
 inputs_of_drill_tools() { hash_of "$(inputs_of_trader_runtime)" drills/Dockerfile; }
@@ -46,6 +48,7 @@ hash_of() {
 inputs_variable() {
     case $1 in
         redis-1) echo REDIS_BUILD_INPUTS ;;
+        redis-upgrade) echo UPGRADE_BUILD_INPUTS ;;
         trader) echo TRADER_BUILD_INPUTS ;;
         trader-runtime) echo RUNTIME_BUILD_INPUTS ;;
         drill-tools) echo DRILL_TOOLS_BUILD_INPUTS ;;
@@ -54,6 +57,15 @@ inputs_variable() {
 }
 
 image_label() {
-    docker image inspect --format "{{ index .Config.Labels \"$IMAGE_LABEL\" }}" \
-        "nautilus-redis-ha/${1/redis-1/redis}:$(setting IMAGE_TAG local)" 2>/dev/null || true
+    docker image inspect --format "{{ index .Config.Labels \"$IMAGE_LABEL\" }}" "$(image_of "$1")" 2>/dev/null || true
+}
+
+image_of() {
+    local tag
+    tag=$(setting IMAGE_TAG local)
+    case $1 in
+        redis-1) echo "nautilus-redis-ha/redis:$tag" ;;
+        redis-upgrade) echo "nautilus-redis-ha/redis:$tag-upgrade" ;;
+        *) echo "nautilus-redis-ha/$1:$tag" ;;
+    esac
 }
