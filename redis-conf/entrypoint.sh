@@ -6,11 +6,15 @@
 #
 #   no majority of the Sentinels answers              wait
 #   it names another node                             start as its replica, whatever is on this disk; if that is empty,
-#                                                     not before the Sentinels have forgotten what was on it
+#                                                     not before the Sentinels have forgotten what was on it; if it is
+#                                                     damaged, it counts as empty once that master can be copied
 #   it names this node, a failover is to be expected  wait for its outcome (see expects_failover)
 #   it names this node, and the disk holds data       start as master
 #   it names this node, and the disk is empty         never serve before every peer has said that it is empty as well;
 #                                                     if one holds keys, stay down: the Sentinels will promote it
+#
+# A master whose disk is damaged does not start, for whatever was done about it would drop data: Redis says what to do,
+# and the Sentinels promote another node.
 #
 # Environment: NODE_IP (fixed address, announced to replicas and Sentinels), PEERS and SENTINELS ("ip:port ..." lists;
 # no SENTINELS: a single instance), MASTER_NAME, REDIS_MAXMEMORY, REDIS_MIN_REPLICAS, REDIS_MIN_REPLICAS_MAX_LAG.
@@ -20,6 +24,12 @@ HERE=$(dirname "$0")
 DATA=/data
 CONFIG=/tmp/redis.conf
 FIRST_SYNC_PENDING=$DATA/first-sync-pending
+AOF=$DATA/appendonlydir
+MANIFEST=$AOF/appendonly.aof.manifest
+# The manifest with which this node last started as a replica.
+STARTED_WITH=$DATA/started-with.manifest
+# The last AOF that Redis could not load.
+DAMAGED=$DATA/damaged-appendonlydir
 # A failover takes 2 s, and 12 s if its first vote is split. One that has not come after this will not come.
 FAILOVER_PATIENCE_S=20
 
@@ -31,6 +41,9 @@ SENTINELS=${SENTINELS:-}
 . "$HERE/ask.sh"
 
 main() {
+    # A write beyond a limit of the file's size (ulimit -f, quotas of some file systems) has to fail as on a full disk, so
+    # that Redis refuses writes until there is room; by default the signal kills it. Ignored signals survive exec.
+    trap '' XFSZ
     refuse_unread_snapshot
     write_config
     if [ -z "$SENTINELS" ]; then
@@ -54,6 +67,10 @@ start_if_decided() {
             # With the disk of the master lost in the same moment, they would promote this empty node over one that
             # holds everything (seen: all data gone).
             waiting "for the Sentinels to forget what this node held: this disk is EMPTY, and they may promote it for that"
+        elif ! loads && ! serves "$master"; then
+            waiting "for $master to serve: the AOF on this disk is DAMAGED, and there is nothing yet to replace it with"
+        elif ! loads; then
+            put_aside
         else
             start_replica "${master%:*}" "${master##*:}"
         fi
@@ -104,6 +121,8 @@ start_master() {
 }
 
 start_replica() {
+    # Absent on a new disk.
+    cp "$MANIFEST" "$STARTED_WITH" 2>/dev/null || rm -f "$STARTED_WITH"
     if holds_data; then
         log "starting as replica of $1:$2"
     else
@@ -124,13 +143,57 @@ start_unelectable() {
 # The server creates its (empty) AOF as soon as it runs, so files alone prove nothing while the first copy from the
 # master is pending. A master that has run holds data, even if that is zero keys.
 holds_data() {
-    [ -e "$DATA/appendonlydir" ] && [ ! -e "$FIRST_SYNC_PENDING" ]
+    [ -e "$AOF" ] && [ ! -e "$FIRST_SYNC_PENDING" ]
+}
+
+# Whether Redis can load this disk. A replica that has loaded its AOF then copies the master's data, which makes a new
+# manifest; with the one of the last start it may have failed, and is tried. Only Redis itself can tell: redis-check-aof
+# overlooks a damaged command, and objects to a torn tail, which Redis cuts off.
+loads() {
+    [ -n "${damage+tried}" ] || damage=$(try_to_load)
+    [ -z "$damage" ]
+}
+
+# Prints what Redis says if it cannot load the AOF.
+try_to_load() {
+    cmp -s "$MANIFEST" "$STARTED_WITH" || return 0
+    redis-server "$CONFIG" --port 0 --unixsocket /tmp/trial.sock --logfile /tmp/trial.log >/dev/null &
+    until redis-cli -s /tmp/trial.sock INFO persistence 2>/dev/null | grep -q '^loading:0'; do
+        kill -0 $! 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL $! 2>/dev/null || :
+    status=0
+    wait $! || status=$?
+    # Killed by us if it has loaded, by the kernel if the memory did not suffice; 1 is a disk that it cannot read.
+    [ "$status" -ne 1 ] || sed -n '$s/^.* # //p' /tmp/trial.log
+    rm -f /tmp/trial.log
+}
+
+# The master's data replace it. What was not the whole copy of another data set either is worth nothing.
+put_aside() {
+    # The last copy of a master; alone it would be taken for a restored snapshot.
+    [ ! -e "$DATA/dump.rdb" ] || mv "$DATA/dump.rdb" "$AOF"
+    if holds_data; then
+        rm -rf "$DAMAGED"
+        mv "$AOF" "$DAMAGED"
+        log "the AOF on this disk was DAMAGED and is kept as $DAMAGED; everything is copied from $master; Redis said: $damage"
+    else
+        rm -rf "$AOF"
+        log "an unfinished first copy was DAMAGED and is removed; everything is copied from $master; Redis said: $damage"
+    fi
+    damage=
+}
+
+# Whether a node is master and has loaded its disk.
+serves() {
+    [ "$(ask "$1" ROLE | head -n 1)" = master ]
 }
 
 # With an AOF configured Redis does not read dump.rdb: a restored snapshot would silently start as an empty data set.
 refuse_unread_snapshot() {
-    if [ -e "$DATA/dump.rdb" ] && [ ! -e "$DATA/appendonlydir" ]; then
-        log "$DATA/dump.rdb exists without $DATA/appendonlydir, and Redis would ignore it: convert it first" \
+    if [ -e "$DATA/dump.rdb" ] && [ ! -e "$AOF" ]; then
+        log "$DATA/dump.rdb exists without $AOF, and Redis would ignore it: convert it first" \
             "(start redis-server on it with --appendonly no, then CONFIG SET appendonly yes), or remove it"
         # Slows down the restart policy's loop.
         sleep 5

@@ -27,6 +27,24 @@ echo "$before" "$(stat -c %s "$file")"
 """
 
 
+#: Overwrites the last ``$1`` bytes of the same file, and some more behind its end, with garbage that no command begins
+#: with; prints the size before and after.
+_DAMAGE = """
+cd /data/appendonlydir
+file=$(awk '$5 == "type" && $6 == "i" { name = $2 } END { print name }' ./*.manifest)
+before=$(stat -c %s "$file")
+cut=$1
+[ "$cut" -le "$before" ] || cut=$before
+head -c "$((cut + 65536))" /dev/urandom | tr '*$\\n' '.' |
+    dd of="$file" bs=64k oflag=seek_bytes seek="$((before - cut))" conv=notrunc status=none
+echo "$before" "$(stat -c %s "$file")"
+"""
+
+
+#: Where ``redis-conf/entrypoint.sh`` keeps what Redis could not load.
+_KEPT = "/data/damaged-appendonlydir"
+
+
 class PowerLoss(KillMaster):
     """SIGKILL of the master, and its disk lacks what had not been forced there; later it comes back as a replica."""
 
@@ -89,6 +107,28 @@ class PowerLossOfAll(PowerLoss):
         self.stack.ensure_running(*NODES)
 
 
+class CorruptAof(PowerLoss):
+    """SIGKILL of the master, and the tail of its AOF is garbage: Redis does not start on it.
+
+    It has to come back as a replica by itself, with a copy of everything, and to keep what was damaged.
+    """
+
+    name = "corrupt-aof"
+    summary = "the master is killed and the tail of its AOF is garbage, with which Redis does not start"
+
+    def confirm(self) -> str:
+        """Damage the file, start the node, wait for the promotion and until the node has repaired itself."""
+        before, after = self.stack.on_volume(self.master, _DAMAGE, str(int(self._per_second))).split()
+        self.stack.start(self.master)
+        promoted = self.confirm_promotion()
+        master = self.stack.promoted(self.master)
+        wait_until(lambda: self.stack.has_replicas(master, 2), FAILOVER, f"{self.master} has copied everything", 0.05)
+        kept = self.stack.on_volume(self.master, f"cat {_KEPT}/*.incr.aof | wc -c").strip()
+        if int(kept) < int(after):
+            raise RuntimeError(f"{self.master} does not keep its damaged AOF in {_KEPT}: {kept} bytes, not {after}")
+        return f"the AOF of {self.master} ends in garbage ({before} bytes before, {after} now, kept); {promoted}"
+
+
 class LostDisk(KillMaster):
     """The master dies and its disk is gone; it comes back empty, and must neither be promoted nor empty the others."""
 
@@ -138,4 +178,4 @@ class ReplicaFullResync(Fault):
         return int(self.stack.client(self.master).info("stats")["sync_full"])
 
 
-FAULTS: tuple[type[Fault], ...] = (PowerLoss, PowerLossOfAll, LostDisk, ReplicaFullResync)
+FAULTS: tuple[type[Fault], ...] = (PowerLoss, PowerLossOfAll, CorruptAof, LostDisk, ReplicaFullResync)
