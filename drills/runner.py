@@ -72,6 +72,7 @@ class Drill:
                 kind.interrupts_trader,
                 kind.restarts_trader,
                 kind.promotes_unhealed,
+                kind.second_master,
             ),
             began=time.time(),
         )
@@ -193,13 +194,15 @@ class Drill:
         if skipped:
             result.status, result.reason = "skipped", skipped
             return result
+        spans = self._spans()
+        evidence.two_masters = verdict.two_masters(spans)
         result.effect = evidence.effect
         result.phases = verdict.phases(evidence)
         result.checks = verdict.checks(evidence, self._limits)
         result.appender, result.trader = evidence.appender, evidence.trader
         result.availability = verdict.availability(evidence)
         result.timeline = verdict.timeline(evidence)
-        result.nodes = self._spans()
+        result.nodes = spans
         result.events = self._all_events()
         failed = [check for check in result.checks if not check.passed]
         result.status = "failed" if failed else "passed"

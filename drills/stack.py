@@ -347,6 +347,10 @@ class Stack:
         answer = self.client(sentinel).execute_command("SENTINEL", "MASTER", MASTER_NAME)
         return dict(zip(answer[::2], answer[1::2], strict=True))
 
+    def set_down_after(self, sentinel: str, milliseconds: int) -> None:
+        """Set for how long a master may be silent before a Sentinel suspects it."""
+        self.client(sentinel).execute_command("SENTINEL", "SET", MASTER_NAME, "down-after-milliseconds", milliseconds)
+
     def role(self, node: str) -> str:
         """Return what a node says of itself: master or slave."""
         return str(self.client(node).role()[0])

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .limits import Limits
-from .results import AppenderCounts, Availability, Bucket, Check, Phase, TraderCounts
+from .results import AppenderCounts, Availability, Bucket, Check, NodeSpan, Phase, TraderCounts
 from .traffic import Operation
 
 #: Length of a bucket of the timeline, in seconds.
 BUCKET = 0.1
 #: An operation was caught by the fault if it took so many times as long as usual, and at least so many seconds.
 _CAUGHT_FACTOR, _CAUGHT_LEAST = 5.0, 0.15
+#: Two nodes are asked at different moments: for so long both may seem to be the master.
+_ONE_LOOK = 0.5
 #: An operation that waits for so many seconds of a phase, or for half of it, is a sample of that phase.
 _A_WAIT = 0.25
 
@@ -31,6 +33,7 @@ class Expectation:
     interrupts_trader: bool = True
     restarts_trader: bool = False
     promotes_unhealed: bool = True
+    second_master: bool = False
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Evidence:
     #: Writes of the trader's link that waited or were sent again while the fault lasted.
     trader_caught: int = 0
     trader_restarted: bool = False
+    #: For how many seconds two nodes at once said that they are the master.
+    two_masters: float = 0.0
     #: What went wrong with the drill itself.
     trouble: str = ""
 
@@ -135,6 +140,16 @@ def caught(evidence: Evidence) -> int:
     )
 
 
+def two_masters(spans: Sequence[NodeSpan]) -> float:
+    """Return for how many seconds more than one node said that it is the master."""
+    masters = [span for span in spans if span.state == "master"]
+    return sum(
+        max(0.0, min(one.ended, other.ended) - max(one.began, other.began))
+        for one, other in itertools.combinations(masters, 2)
+        if one.node != other.node
+    )
+
+
 def under_way(evidence: Evidence, began: float, ended: float) -> int:
     """Return how many operations were under way at some moment of a time."""
     return sum(1 for op in evidence.operations if op.began <= ended and op.ended >= began)
@@ -168,6 +183,10 @@ def _took_place(evidence: Evidence) -> list[Check]:
         same = bool(evidence.new_master) and evidence.new_master == evidence.old_master
         detail = f"{evidence.old_master}, then {evidence.new_master or 'nobody'}"
         found.append(Check(name="the master stayed", passed=same, detail=detail))
+    if not expected.second_master:
+        two = evidence.two_masters
+        detail = f"two at once for {two:.1f} s" if two else "one at any time"
+        found.append(Check(name="no second master", passed=two <= _ONE_LOOK, detail=detail))
     if evidence.inject is not None and evidence.confirmed is not None:
         count = under_way(evidence, evidence.inject, evidence.confirmed)
         found.append(

@@ -7,6 +7,9 @@ from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
 
+#: Longer than any drill.
+_PATIENT_MS = 300_000
+
 
 class KillMaster(Fault):
     """SIGKILL of the master; later it comes back as a replica."""
@@ -46,6 +49,7 @@ class FreezeMaster(Fault):
     """All processes of the master's container stop without ending; it is thawed when everything else is well again."""
 
     name = "freeze-master"
+    second_master = True
     summary = "the master hangs: its connections stay open and silent"
 
     def inject(self) -> None:
@@ -55,6 +59,38 @@ class FreezeMaster(Fault):
     def heal(self) -> None:
         """Thaw it: what waits in its sockets runs now."""
         self.stack.ensure_thawed(self.master)
+
+
+class FreezeBriefly(FreezeMaster):
+    """The master hangs for longer than the links wait for an answer, and goes on before anybody replaces it.
+
+    What they had sent still waits in its sockets when they send it again: only the fence keeps it from being applied
+    twice. The Sentinels are made patient for as long.
+    """
+
+    name = "freeze-briefly"
+    summary = "the master hangs until the links have given up their connections, and goes on without a failover"
+    changes_master = False
+    resumes_unhealed = False
+    second_master = False
+
+    def prepare(self) -> None:
+        """Keep the Sentinels from a failover."""
+        self._down_after = {sentinel: self.stack.seen_by(sentinel)["down-after-milliseconds"] for sentinel in SENTINELS}
+        for sentinel in SENTINELS:
+            self.stack.set_down_after(sentinel, _PATIENT_MS)
+
+    def confirm(self) -> str:
+        """Wait until the trader's link has given its connection up."""
+        wait_until(self.stack.holding, FAILOVER, "the link gives up the connection", 0.02)
+        self.linger(self.random.uniform(0.3, 1.5))
+        return f"{self.master} hung, and the trader's link gave its connection up"
+
+    def heal(self) -> None:
+        """Thaw it, and make the Sentinels as impatient as before."""
+        super().heal()
+        for sentinel, milliseconds in self._down_after.items():
+            self.stack.set_down_after(sentinel, int(milliseconds))
 
 
 class FreezeAndThaw(FreezeMaster):
@@ -129,6 +165,7 @@ FAULTS: tuple[type[Fault], ...] = (
     KillMaster,
     KillMasterAndSentinel,
     FreezeMaster,
+    FreezeBriefly,
     FreezeAndThaw,
     TwoFailovers,
     ReplicaKilled,

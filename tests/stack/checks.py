@@ -1,83 +1,54 @@
-"""What every failover test of the stack compares."""
+"""What the tests of the stack compare, on the library that the drills use."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from drills.stack import NODES, Stack
+from drills.faults import Fault
+from drills.faults.nodes import KillMaster
+from drills.records import compare_trader
+from drills.runner import identity
+from drills.stack import NODES, Promotion, Stack
 from drills.waiting import wait_until
-from trader_node.compare import differences, missing
-
-SECTIONS = ("positions", "orders", "accounts")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """The node's process: unchanged means that it was not restarted."""
+def check_nothing_lost(stack: Stack, known: dict[str, Any]) -> str:
+    """Compare the node's own record with what every node of Redis holds, one by one; return the counts.
 
-    container_started: str
-    restarts: int
-    pid: int
-    started_ns: int
-
-
-def node_identity(stack: Stack, report: dict[str, Any]) -> NodeIdentity:
-    container = stack.inspect_container("trader")
-    return NodeIdentity(container["State"]["StartedAt"], container["RestartCount"], report["pid"], report["started_ns"])
-
-
-def check_nothing_lost(stack: Stack, before: dict[str, Any], node: str) -> str:
-    """Compare the node's own record with what a node of Redis holds, one by one; return the counts.
-
-    ``before`` is the node's record from before the fault: nothing of it may be missing either.
+    ``known`` is the node's record from before the fault: nothing of it may be missing either.
     """
-    own = stack.report("--quiesce")
-    try:
-        held = stack.in_redis(node)
-    finally:
-        stack.report("--resume")
-    found = differences(own, held)
-    assert not found, f"{len(found)} differences between the node and {node}:\n" + "\n".join(found[:20])
-    for section in SECTIONS:
-        assert not missing(before, held, section), f"{section} known before the fault are gone"
-    assert own["positions"], "no position was compared"
-    assert own["orders"], "no order was compared"
-    assert len(own["orders"]) > len(before["orders"]), "the node made no order during the fault"
-    fills = sum(len(position["events"]) for position in own["positions"].values())
-    return (
-        f"{len(own['positions'])} positions with {fills} fills, {len(own['orders'])} orders, "
-        f"{len(own['accounts'])} accounts compared, 0 lost"
-    )
+    compared = compare_trader(stack, known)
+    assert compared.exact, f"{compared}:\n" + "\n".join(compared.differences[:20])
+    assert compared.counts.positions, "no position was compared"
+    assert compared.counts.orders, "no order was compared"
+    return str(compared)
 
 
-def fail_over(
-    stack: Stack, name: str, break_master: Callable[[str], None], say: Callable[[str], None]
-) -> tuple[str, str]:
-    """Break the master while the node trades, wait for the next one, compare; return old and new master."""
-    old = stack.master()
-    before = stack.report()
-    identity = node_identity(stack, before)
+def fail_over(stack: Stack, kind: type[KillMaster] = KillMaster) -> tuple[Fault, Promotion, dict[str, Any]]:
+    """Break the master while the node trades and wait until the next one takes its writes.
+
+    Returns the fault, which the caller heals, how the failover went, and the node's record from before.
+    """
+    fault = kind(stack)
+    fault.prepare()
+    known = stack.report()
+    process = identity(stack)
     stack.wait_for_writes(5)
-    at_fault = stack.link()
+    before = stack.link()
     fault_at = time.monotonic()
-    break_master(old)
-    assert not stack.running(old) or not stack.connected(old), "no fault took effect"
-    promotion = stack.wait_for_promotion(old, fault_at)
-    assert promotion.master != old, "no fault took effect"
+    fault.inject()
+    promotion = stack.wait_for_promotion(fault.master, fault_at)
+    assert fault.confirm()
     stack.wait_for_writes_on(promotion.master)
     link = stack.link()
-    assert link["master_changes"] > at_fault["master_changes"], "the link noticed nothing"
-    in_flight = link["told_early"] + link["lost_replies"] + link["replayed"]
-    before_fault = at_fault["told_early"] + at_fault["lost_replies"] + at_fault["replayed"]
-    assert in_flight > before_fault, "no write was in flight or waited when the master broke"
+    assert link["master_changes"] > before["master_changes"], "the link noticed nothing"
+    in_flight = ("told_early", "lost_replies", "replayed")
+    assert sum(link[name] - before[name] for name in in_flight), "no write was in flight or waited"
     assert link["master"].startswith(stack.ip(promotion.master) + ":"), link["master"]
-    counts = check_nothing_lost(stack, before, promotion.master)
-    assert node_identity(stack, stack.report()) == identity, "the node was restarted"
-    say(f"{name}: {old} -> {promotion.master}, first write {promotion.first_write:.2f} s after the fault; {counts}")
-    return old, promotion.master
+    assert identity(stack) == process, "the node was restarted"
+    assert len(stack.report()["orders"]) > len(known["orders"]), "the node made no order during the fault"
+    return fault, promotion, known
 
 
 def wait_until_replica(stack: Stack, node: str, seconds: float = 60.0) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drills.limits import Limits
-from drills.results import AppenderCounts, TraderCounts
+from drills.results import AppenderCounts, NodeSpan, TraderCounts
 from drills.traffic import Operation
-from drills.verdict import Evidence, Expectation, availability, caught, checks, phases, timeline
+from drills.verdict import Evidence, Expectation, availability, caught, checks, phases, timeline, two_masters
 
 BEGAN = 1000.0
 #: Inject, injected, confirmed, heal, healed, whole, ended.
@@ -90,6 +90,7 @@ def test_a_good_run_passes() -> None:
         ({"appender": AppenderCounts()}, "something was compared"),
         ({"trader": TraderCounts()}, "the node traded on"),
         ({"expected": Expectation(changes_master=False)}, "the master stayed"),
+        ({"two_masters": 0.8}, "no second master"),
     ],
 )
 def test_what_makes_it_fail(change: dict[str, Any], check: str) -> None:
@@ -177,3 +178,18 @@ def test_nothing_measured_is_never_a_success(data: st.DataObject) -> None:
         )
     )
     assert failed(replace(good(), **gone))
+
+
+def test_two_masters_are_those_at_the_same_time() -> None:
+    spans = [
+        NodeSpan(node="redis-1", began=0, ended=3, state="master"),
+        NodeSpan(node="redis-2", began=0, ended=4, state="replica"),
+        NodeSpan(node="redis-2", began=4, ended=10, state="master"),
+        NodeSpan(node="redis-1", began=6, ended=7.5, state="master"),
+        NodeSpan(node="redis-3", began=0, ended=10, state="silent"),
+    ]
+    assert two_masters(spans) == 1.5
+    assert two_masters(spans[:3]) == 0.0
+    # Who was not restarted cannot know yet.
+    known = replace(good(), two_masters=5.0, expected=Expectation(second_master=True))
+    assert failed(known) == []
