@@ -9,7 +9,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from drills import partition
 from drills.partition import Filters
@@ -20,6 +20,10 @@ from drills.waiting import wait_until
 from .base import FAILOVER, Fault
 
 _PRIORITY = "replica-priority"
+#: What a client without a link writes to a master that is cut off; it is gone when that one follows another.
+_STRANGER = "written-to-a-master-that-is-cut-off"
+#: Seconds: min-replicas-max-lag is 2, and is looked at once a second.
+_REFUSAL = 10.0
 #: Redis' default, and what the nodes of the stack have.
 _ELECTABLE = 100
 #: Finds the interface in the network whose range is the script's argument.
@@ -62,6 +66,7 @@ class PartitionMaster(_Filtered):
 
     name = "partition-master"
     summary = "the master is cut off from all other containers"
+    second_master = True
 
     def _rules(self) -> dict[str, str]:
         return _separated(self.stack, self.master)
@@ -70,7 +75,26 @@ class PartitionMaster(_Filtered):
         """Wait for the promotion; the old master must be seen to live on, on its side."""
         promoted = self.confirm_promotion()
         # It learns of its successor no sooner than the network heals.
-        return f"{promoted}; {self.master} lives and says of itself: {self.stack.role(self.master)}"
+        role = self.stack.role(self.master)
+        self._wait_until_refused()
+        return f"{promoted}; {self.master} lives, says of itself: {role}, and refuses writes for want of replicas"
+
+    def _wait_until_refused(self) -> None:
+        """Wait until the isolated master takes no writes any more.
+
+        Clients without a link that are cut off together with it would go on writing what is lost when it is demoted:
+        ``min-replicas-to-write`` ends that.
+        """
+        client = self.stack.client(self.master)
+
+        def refuses() -> bool:
+            try:
+                client.set(_STRANGER, 1)
+            except ResponseError as error:
+                return str(error).startswith("NOREPLICAS")
+            return False
+
+        wait_until(refuses, _REFUSAL, f"{self.master}, cut off, refuses writes (min-replicas-to-write)", 0.1)
 
 
 class PartitionMasterWithTrader(PartitionMaster):
@@ -98,6 +122,7 @@ class PartitionMasterWithTrader(PartitionMaster):
                 f"{self.master} took no entry of the trader after it was cut off: it stands at {taken}, "
                 f"{successor} at {held}"
             )
+        self._wait_until_refused()
         return f"{promoted}; {self.master} took {taken - held} entries of the trader that the new master lacks"
 
 
