@@ -1,0 +1,5 @@
+"""``python -m drills``: see :mod:`drills.command`."""
+
+from .command import run
+
+run()
