@@ -117,7 +117,10 @@ def _saying(words: str) -> str:
 
 def facts(stack: Stack, named: str = "") -> Facts:
     """Ask Docker, Redis and the link for everything that :func:`refuse` needs to know; it changes nothing."""
-    containers = {service: _container(state) for service, state in containers_of(stack.project).items()}
+    # Whatever else has the project's name, tests for example, is no part of the stack.
+    containers = {
+        service: _container(state) for service, state in containers_of(stack.project).items() if service in SERVICES
+    }
     link, reason, lacking = "", "", ""
     # Those of a stack that is down would only be waited for.
     if all(service in containers and containers[service].running for service in SERVICES):

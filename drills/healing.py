@@ -59,14 +59,18 @@ def heal_everything(stack: Stack, seconds: float) -> list[str]:
         If Docker refuses something.
 
     """
+    if "trader" not in stack.containers():
+        raise DockerError(
+            f'the stack "{stack.project}" has no trader, so there is nothing to heal: ./scripts/up starts it'
+        )
     undone = [
         *_remove_helpers(stack),
         *_recreate_absent(stack),
         *stack.revive(),
-        *_heal_network(stack),
-        *_heal_limits(stack),
         # Before the wait, because a node that refuses writes never becomes well, and again when all of them answer.
         *_heal_nodes(stack),
+        *_heal_network(stack),
+        *_heal_limits(stack),
     ]
     stack.wait_until_well(seconds)
     undone += _heal_nodes(stack)
