@@ -141,7 +141,8 @@ def _gone(known: Record, held: Record, own: Record, oldest_kept: float) -> Itera
 
 def _reopened(known: Record, there: Record) -> bool:
     """Whether a netted position was closed and opened again: Nautilus then keeps its id and drops its events."""
-    if known.get("position_id") != f"{known.get('instrument_id')}-{known.get('strategy_id')}":
+    netted = known.get("position_id") == f"{known.get('instrument_id')}-{known.get('strategy_id')}"
+    if not netted or not there["events"]:
         return False
     first = there["events"][0]
     # One fill may close it and open it again.
@@ -151,9 +152,12 @@ def _reopened(known: Record, there: Record) -> bool:
 
 def _settled(record: Record) -> Record:
     """Return a record from Redis as Nautilus loads it: a position that opened again is left among the closed ones."""
-    index = dict(record.get("index") or {})
-    index["positions_closed"] = sorted(set(index.get("positions_closed", [])) - set(index.get("positions_open", [])))
-    return record | {"index": index}
+    index = record["index"]
+    both = set(index.get("positions_closed", [])) & set(index.get("positions_open", []))
+    if not both:
+        return record
+    closed = [position for position in index["positions_closed"] if position not in both]
+    return {**record, "index": {**index, "positions_closed": closed}}
 
 
 def _doubled(held: Record) -> Iterator[str]:

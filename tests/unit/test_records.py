@@ -95,3 +95,45 @@ def test_a_link_to_a_purged_position_is_none_of_ours(keep: float, expected: dict
     assert counts(own, held, record(), keep) == expected
     held["index"] = {"order_position": {"O-1": "P-1"}}
     assert counts(own, held, record(), keep) == {"phantom": 1}
+
+
+def netted(*events: tuple[str, float]) -> dict[str, Any]:
+    """A record with one position that keeps its id when it opens again; each event with its age in seconds."""
+    found = record()
+    identity = {"position_id": "BTC.X-S-1", "instrument_id": "BTC.X", "strategy_id": "S-1", "side": "LONG"}
+    found["positions"] = {
+        "BTC.X-S-1": identity
+        | {"events": [{"event_id": name, "ts_init": int(NOW - age * 1e9)} for name, age in events]}
+    }
+    return found
+
+
+def test_a_netted_position_that_opened_again_has_lost_nothing() -> None:
+    now = netted(("f3", 1.0), ("f4", 0.5))
+    assert compare_records(now, now, netted(("f1", 9.0), ("f2", 8.0)), 0.0, NOW).exact
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        (("f2", 8.0),),
+        (("f2", 8.0), ("f3", 1.0)),
+        (),
+        (("f0", 10.0),),
+    ],
+)
+def test_a_netted_position_without_the_fills_that_were_known_has_lost_them(
+    there: tuple[tuple[str, float], ...],
+) -> None:
+    # The node itself has read it back like that.
+    now = netted(*there)
+    assert counts(now, now, netted(("f1", 9.0), ("f2", 8.0))) == {"lost": 1}
+
+
+def test_redis_has_a_netted_position_that_opened_again_among_the_closed_ones_too() -> None:
+    own, held = netted(("f3", 1.0)), netted(("f3", 1.0))
+    own["index"] = {"positions_open": ["BTC.X-S-1"], "positions_closed": []}
+    held["index"] = {"positions_open": ["BTC.X-S-1"], "positions_closed": ["BTC.X-S-1"]}
+    assert compare_records(own, held, own, 0.0, NOW).exact
+    held["index"]["positions_closed"].append("P-9")
+    assert not compare_records(own, held, own, 0.0, NOW).exact
