@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from .faults import FAULTS, Fault
 from .faults.network import PartitionService
+from .interrupts import uninterrupted
 from .own_stack import UserError
 from .stack import SERVICES, Stack
 
@@ -128,6 +130,7 @@ class Outages:
         if self._whole:
             return
         # Every one of them, also if another's healing fails.
-        self._broken.close()
-        self.stack.heal(_HEALED)
-        self._whole = True
+        with uninterrupted(lambda said: print(said, file=sys.stderr)):
+            self._broken.close()
+            self.stack.heal(_HEALED)
+            self._whole = True

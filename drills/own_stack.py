@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import re
 import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .guard import facts, refuse
+from .guard import facts, forbidden, refuse
+from .healing import heal_everything
 from .stack import NODES, SENTINELS, DockerError, Stack, docker
+from .unfinished import BusyError, Unfinished
 from .waiting import wait_until
 
 #: Below 32768: the kernel gives ports above to outgoing connections.
@@ -25,6 +25,7 @@ _FIRST_PORTS = {node: 16500 + index for index, node in enumerate(NODES)} | {
 _ATTEMPTS = 50
 #: Seconds until healthchecks have noticed what was started or healed.
 _WELL = 60.0
+_HEALED = 120.0
 _SUBNETS = tuple(f"172.28.{number}" for number in range(120, 200))
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 #: What every checkout has and an installed package has not.
@@ -96,7 +97,7 @@ def running(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Stack]:
     """
     check(wanted)
     ensure_engine()
-    with _alone(wanted.project):
+    with _held(wanted.root, wanted.project):
         try:
             # From nothing: what an interrupted run left behind would be another test's data.
             _script(wanted, "down", {}, say, "--volumes", "--yes")
@@ -116,23 +117,47 @@ def running(wanted: Wanted, say: Callable[[str], None]) -> Iterator[Stack]:
                 _script(wanted, "down", {}, say, "--volumes", "--yes")
 
 
-def existing(root: Path, project: str) -> Stack:
-    """Return the stack that runs under a name, to be broken though it was not started for that.
+@contextmanager
+def existing(root: Path, project: str, say: Callable[[str], None]) -> Iterator[Stack]:
+    """Yield the stack that runs under a name, to be broken though it was not started for that.
 
     Raises
     ------
     UserError
-        If it does not run, is marked as production or is not well.
+        If it does not run, is marked as production, is not well, or somebody else is breaking it.
 
     """
     try:
         stack = Stack.discover(root, project)
     except DockerError as error:
         raise UserError(f"ha_stack = {project}: {error}") from None
-    refused = refuse(facts(stack, stack.project))
-    if refused:
-        raise UserError(f"ha_stack = {project}: {refused}")
-    return stack
+    with _held(root, project) as unfinished:
+        _refuse(forbidden(facts(stack, project)), project)
+        if unfinished.left:
+            say(f"an earlier run ended during {unfinished.left}: healing what it broke")
+            heal_everything(stack, _HEALED)
+        _refuse(refuse(facts(stack, project)), project)
+        unfinished.begin("tests by pytest")
+        yield stack
+        if not refuse(facts(stack, project)):
+            unfinished.healed()
+
+
+@contextmanager
+def _held(root: Path, project: str) -> Iterator[Unfinished]:
+    try:
+        with Unfinished(root / "build", project) as unfinished:
+            yield unfinished
+    except BusyError:
+        raise UserError(
+            f'another run breaks the stack "{project}": wait for it, or name another one with --ha-project'
+        ) from None
+
+
+def _refuse(reason: str, project: str) -> None:
+    if reason:
+        # Said of the command's option.
+        raise UserError(f"ha_stack = {project}: {reason.replace('--stack', '--ha-stack')}")
 
 
 def expect_well(stack: Stack) -> None:
@@ -152,20 +177,6 @@ def ensure_engine() -> None:
     except (DockerError, subprocess.TimeoutExpired) as error:
         last = str(error).strip().splitlines()[-1]
         raise UserError(f"no Docker engine answers ({last}): start it, and allow your user to use it") from None
-
-
-@contextmanager
-def _alone(project: str) -> Iterator[None]:
-    """Hold a lock for the project: two runs would remove each other's stack."""
-    path = Path(tempfile.gettempdir()) / f"{project}.ha-stack.lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f'another test run uses the stack "{project}": wait for it, or name this one with --ha-project'
-            ) from None
-        yield
 
 
 def _script(

@@ -60,14 +60,11 @@ def ha_stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
             raise UserError("ha_stack: tests that break one stack cannot run in several processes; leave out -n")
         root = _root(config)
         ensure_engine()
-        name = _text(config, "ha_stack")
-        there = existing(root, name) if name else None
-    if there is not None:
-        yield there
-        return
+    name, say = _text(config, "ha_stack"), _announce(config)
     with ExitStack() as resources:
         with _plainly():
-            stack = resources.enter_context(running(_wanted(config, root), _announce(config)))
+            source = existing(root, name, say) if name else running(_wanted(config, root), say)
+            stack = resources.enter_context(source)
         yield stack
 
 

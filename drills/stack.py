@@ -35,6 +35,8 @@ _SHOWN_BY = {
     "redis-1": ("REDIS_",),
     "sentinel-1": ("SENTINEL_DOWN_AFTER_MS", "SENTINEL_FAILOVER_TIMEOUT_MS"),
 }
+#: What the trader's container has mounted if it runs a node of the user's own, and the setting that names it.
+_MOUNTED = {"/etc/trader/node.json": "TRADER_CONFIG", "/opt/user": "TRADER_CODE_DIR"}
 #: On containers that a drill runs beside those of the stack; the value is the stack's project name.
 HELPER_LABEL = "nautilus-redis-ha.drill"
 
@@ -161,6 +163,9 @@ class Stack:
                 name, _, value = entry.partition("=")
                 if name.startswith(names):
                     environment[name] = value
+        for mount in found["trader"]["Mounts"]:
+            if mount["Destination"] in _MOUNTED:
+                environment[_MOUNTED[mount["Destination"]]] = mount["Source"]
         network = found["redis-1"]["NetworkSettings"]["Networks"].get(f"{project}_stack") or {}
         address = (network.get("IPAMConfig") or {}).get("IPv4Address") or network.get("IPAddress") or ""
         if not address:
