@@ -28,6 +28,7 @@ lint() {
         mypy --cache-dir=/tmp/mypy
         shellcheck --external-sources $(grep -rlE "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf trader_node .ci)
         hadolint $(find . -name Dockerfile -not -path "./.venv/*")
+        actionlint examples/ci/*.yml
     '
 }
 
