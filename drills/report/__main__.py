@@ -12,7 +12,10 @@ from drills.results import SCHEMA_VERSION, DrillReport
 
 from . import write
 
+app = typer.Typer(add_completion=False)
 
+
+@app.command()
 def draw(
     source: Annotated[Path, typer.Argument(metavar="drills.json", help="what a run of the drills wrote")],
     output: Annotated[Path | None, typer.Option(help="the folder to write to; default: that of the file")] = None,
@@ -37,4 +40,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    typer.run(draw)
+    app()

@@ -36,8 +36,8 @@ lint() {
 in_drills() { compose run --rm --no-deps -T drills "$@" </dev/null; }
 
 run_container_tests() {
-    step "Tests without a stack: units and nodes"
-    in_checks python -m pytest -p no:cacheprovider tests/unit tests/node
+    step "Tests without a stack: units, nodes and the page of the drills in a browser"
+    in_checks python -m pytest -p no:cacheprovider tests/unit tests/node tests/page
     step "Tests without a stack: real Redis processes, killed, frozen and cut off"
     in_drills python -m pytest -p no:cacheprovider tests/link
 }
