@@ -215,7 +215,7 @@ def sentinel_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the settings for the master with which a Sentinel works once it has settled.
 
     The first Sentinel of the list waits 30 % less than the last one, those between in equal steps:
-    ``own_down_after_ms`` of sentinel-conf/settle.sh.
+    ``own_share_of_ms`` of sentinel-conf/settle.sh.
     """
     after = int(environment.get("SENTINEL_DOWN_AFTER_MS") or 1000)
     listed = environment["SENTINELS"].split()

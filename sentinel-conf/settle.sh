@@ -18,12 +18,13 @@ HERE=$(dirname "$0")
 GRACE_S=3
 
 main() {
+    started=$(date +%s)
     wait_for_sentinel
     # In a hurry until ready to fail over: at a steady pace reconnecting to the nodes and their first INFO would delay the
     # start of the whole stack.
     set_periods 100 500 100 || true
-    wait_for_master
-    ask SENTINEL SET "$MASTER_NAME" down-after-milliseconds "$(own_down_after_ms)" >/dev/null
+    wait_for_master || outlast_the_outage
+    set_down_after "$(own_share_of_ms "$SENTINEL_DOWN_AFTER_MS")"
     # Not for ever: a node may be down. The probe itself waits for 3 s.
     for _ in 1 2 3 4 5; do
         sh "$HERE/healthcheck.sh" >/dev/null && break
@@ -43,12 +44,39 @@ wait_for_sentinel() {
 
 wait_for_master() {
     deadline=$(($(date +%s) + GRACE_S))
-    # The run id comes with the first answer to INFO. The flags would not do: a connection that is only being tried
-    # counts as connected.
-    until [ -n "$(ask SENTINEL MASTER "$MASTER_NAME" | grep -x -A 1 runid | tail -n 1)" ]; do
-        [ "$(date +%s)" -lt "$deadline" ] || break
+    until master_has_answered; do
+        [ "$(date +%s)" -lt "$deadline" ] || return 1
         sleep 0.1
     done
+}
+
+# The run id comes with the first answer to INFO. The flags would not do: a connection that is only being tried counts as
+# connected.
+master_has_answered() {
+    [ -n "$(ask SENTINEL MASTER "$MASTER_NAME" | grep -x -A 1 runid | tail -n 1)" ]
+}
+
+# This Sentinel has started without a master. It promotes no replica that has been without one for longer than ten
+# down-afters, not counting the time for which it has seen the master down itself: Sentinels that are started ten seconds
+# into an outage would never promote anybody (seen). So until a master answers, old or new, down-after grows with the
+# time of silence, and stays so much below it that the master remains suspected.
+outlast_the_outage() {
+    set_periods "$(steady_ping_ms)" 500 1000 || true
+    base_ms=$((GRACE_S * 1500))
+    [ "$SENTINEL_DOWN_AFTER_MS" -le "$base_ms" ] || base_ms=$SENTINEL_DOWN_AFTER_MS
+    set_down_after "$(own_share_of_ms "$base_ms")"
+    until master_has_answered; do
+        longer_ms=$((($(date +%s) - started) * 750))
+        if [ $((longer_ms * 2)) -ge $((base_ms * 3)) ]; then
+            base_ms=$longer_ms
+            set_down_after "$(own_share_of_ms "$base_ms")"
+        fi
+        sleep 0.2
+    done
+}
+
+set_down_after() { # set_down_after <ms>
+    ask SENTINEL SET "$MASTER_NAME" down-after-milliseconds "$1" >/dev/null
 }
 
 # The last Sentinel of the list waits as long as set, the first one 30 % less, those between in equal steps. A master that
@@ -56,7 +84,7 @@ wait_for_master() {
 # votes for itself, none is elected, and the next attempt comes only after twice the failover timeout (seen in one of
 # twenty failovers). Like this the second one completes the quorum and has the others' votes before they stand for
 # election themselves.
-own_down_after_ms() {
+own_share_of_ms() { # own_share_of_ms <ms>
     rank=0 count=0
     for sentinel in $SENTINELS; do
         count=$((count + 1))
@@ -64,9 +92,9 @@ own_down_after_ms() {
     done
     earlier=0
     if [ "$rank" -gt 0 ] && [ "$count" -gt 1 ]; then
-        earlier=$((SENTINEL_DOWN_AFTER_MS * 30 * (count - rank) / (count - 1) / 100))
+        earlier=$(($1 * 30 * (count - rank) / (count - 1) / 100))
     fi
-    echo $((SENTINEL_DOWN_AFTER_MS - earlier))
+    echo $(($1 - earlier))
 }
 
 # Several PINGs per down-after, so that a single late answer proves nothing. Not below 400 ms: once the master is down,
