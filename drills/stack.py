@@ -32,8 +32,8 @@ _KEEPS_CLOSED_MINUTES = 10.0
 #: Variables of the Compose files that containers show, by the beginning of their names.
 _SHOWN_BY = {
     "trader": ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL"),
-    "redis-1": ("REDIS_",),
-    "sentinel-1": ("SENTINEL_DOWN_AFTER_MS", "SENTINEL_FAILOVER_TIMEOUT_MS"),
+    **dict.fromkeys(NODES, ("REDIS_MAXMEMORY", "REDIS_MIN_REPLICAS")),
+    **dict.fromkeys(SENTINELS, ("SENTINEL_DOWN_AFTER_MS", "SENTINEL_FAILOVER_TIMEOUT_MS")),
 }
 #: What the trader's container has mounted if it runs a node of the user's own, and the setting that names it.
 _MOUNTED = {"/etc/trader/node.json": "TRADER_CONFIG", "/opt/user": "TRADER_CODE_DIR"}
@@ -149,7 +149,8 @@ class Stack:
         """
         found = containers_of(project)
         absent = [service for service in SERVICES if service not in found]
-        if absent:
+        # One, if replacing its container was interrupted: it can be created again.
+        if len(absent) > 1 or "trader" in absent:
             what = f"has no {', '.join(absent)}: the drills need the stack with failover" if found else "does not run"
             raise DockerError(f'the stack "{project}" {what}')
         labels = found["trader"]["Config"]["Labels"]
@@ -159,21 +160,23 @@ class Stack:
             "STACK_ENVIRONMENT": labels.get("nautilus-redis-ha.environment", "development"),
         }
         for service, names in _SHOWN_BY.items():
-            for entry in found[service]["Config"]["Env"]:
+            for entry in found[service]["Config"]["Env"] if service in found else ():
                 name, _, value = entry.partition("=")
                 if name.startswith(names):
                     environment[name] = value
         for mount in found["trader"]["Mounts"]:
             if mount["Destination"] in _MOUNTED:
                 environment[_MOUNTED[mount["Destination"]]] = mount["Source"]
-        network = found["redis-1"]["NetworkSettings"]["Networks"].get(f"{project}_stack") or {}
-        address = (network.get("IPAMConfig") or {}).get("IPv4Address") or network.get("IPAddress") or ""
-        if not address:
-            for entry in found["redis-1"]["Config"]["Env"]:
-                if entry.startswith("NODE_IP="):
-                    address = entry.partition("=")[2]
-        environment["SUBNET_PREFIX"] = address.rpartition(".")[0]
+        addresses = [
+            entry.partition("=")[2]
+            for node in NODES
+            for entry in (found[node]["Config"]["Env"] if node in found else ())
+            if entry.startswith("NODE_IP=")
+        ]
+        environment["SUBNET_PREFIX"] = addresses[0].rpartition(".")[0]
         for service in (*NODES, *SENTINELS):
+            if service not in found:
+                continue
             bindings = [ports for ports in found[service]["HostConfig"]["PortBindings"].values() if ports]
             if bindings:
                 environment[_port_variable(service)] = bindings[0][0]["HostPort"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from drills import images
@@ -24,6 +25,7 @@ class Switchover(Fault):
 
     def inject(self) -> None:
         """Ask it."""
+        self.struck = time.time()
         self._successor = switch_over(self.stack, self._sentinel)
 
     def confirm(self) -> str:

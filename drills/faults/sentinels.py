@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from drills.stack import MASTER_NAME, SENTINELS
 from drills.waiting import wait_until
 
@@ -10,6 +12,8 @@ from .nodes import KillMaster
 
 #: Seconds without a promotion that prove that there is none: a failover begins within about one, and takes two.
 _NO_FAILOVER = 5.0
+#: Down-afters after which a Sentinel of Redis' own ways, that has just started, promotes no replica any more: ten.
+_LATE = 12.0
 
 
 class SentinelKilled(Fault):
@@ -90,6 +94,28 @@ class SentinelsRestartedInOutage(KillMaster):
         return int(self.stack.seen_by(sentinel)["config-epoch"])
 
 
+class SentinelsReturnLate(SentinelsRestartedInOutage):
+    """The master and all Sentinels are killed, and the Sentinels come back when the replicas have long been alone.
+
+    By itself a Sentinel promotes no replica that was without a master for much longer than the Sentinel saw it down.
+    """
+
+    name = "sentinels-return-late"
+    summary = "the master and all Sentinels are killed; the Sentinels return only after many down-afters"
+
+    def inject(self) -> None:
+        """Kill all of them in one moment, start the Sentinels after a while."""
+        self.stack.kill(self.master, *SENTINELS)
+        self.struck = time.time()
+        self.linger(_LATE * self._down_after)
+        self.stack.start(*SENTINELS)
+
+    def prepare(self) -> None:
+        """Remember how patient the Sentinels are, too."""
+        super().prepare()
+        self._down_after = max(int(self.stack.seen_by(one)["down-after-milliseconds"]) for one in SENTINELS) / 1000
+
+
 class TwoSentinelsGone(KillMaster):
     """Two of three Sentinels are killed, then the master: no failover may happen before one of them is back."""
 
@@ -136,4 +162,4 @@ class TwoSentinelsGone(KillMaster):
         return "s_down" in self.stack.seen_by(self._left)["flags"].split(",")
 
 
-FAULTS: tuple[type[Fault], ...] = (SentinelKilled, SentinelsRestartedInOutage, TwoSentinelsGone)
+FAULTS: tuple[type[Fault], ...] = (SentinelKilled, SentinelsRestartedInOutage, SentinelsReturnLate, TwoSentinelsGone)
