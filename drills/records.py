@@ -11,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from trader_node.compare import differences
+from trader_node.compare import SECTIONS, differences
 
 from .results import TraderCounts
 from .stack import NODES, Stack
@@ -20,7 +20,7 @@ from .traffic import wait_until_replicated
 Record = dict[str, Any]
 #: Parts whose members have to stay until the node itself forgets them.
 _KEPT = ("positions", "orders")
-#: Reads of all nodes until the trader has written nothing meanwhile.
+#: Times to read everything until the trader has changed nothing meanwhile.
 _ATTEMPTS = 10
 _ONLY_OWN, _ONLY_HELD = ": only on the left", ": only on the right"
 
@@ -55,16 +55,15 @@ def compare_trader(stack: Stack, known: Record) -> Comparison:
     node, unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
     """
     keep = stack.keeps_closed_minutes()
-    own = stack.report("--quiesce")
     try:
+        own = stack.report("--quiesce")
         if not own["quiesced"]:
             # A strategy of the user's own that cannot be held back goes on: what it knew has to be on every node.
             wait_until_replicated(stack)
             found = [compare_later(own, stack.in_redis(node), known, keep, time.time_ns()) for node in NODES]
             return max(found, key=lambda comparison: len(comparison.differences))
         master = stack.master()
-        held = stack.in_redis(master)
-        contents = _contents_of_one_moment(stack, master)
+        own, held, contents = _of_one_moment(stack, master, own)
     finally:
         stack.report("--resume")
     comparison = compare_records(own, held, known, keep, time.time_ns())
@@ -168,14 +167,20 @@ def _doubled(held: Record) -> Iterator[str]:
                     yield f"{section}/{key}: event {event} is there {times} times"
 
 
-def _contents_of_one_moment(stack: Stack, master: str) -> dict[str, dict[bytes, Any]]:
-    """Return the contents of all nodes, read again if the trader wrote meanwhile: it trims accounts by the clock."""
+def _of_one_moment(stack: Stack, master: str, own: Record) -> tuple[Record, Record, dict[str, dict[bytes, Any]]]:
+    """Return the node's record, the one that the master holds, and the contents of all nodes, with no write in between.
+
+    Also while its orders are held back the node forgets, in memory and in Redis, what has been closed for long: then
+    all of it is read again.
+    """
     for _ in range(_ATTEMPTS):
         before = stack.marker(master)
         wait_until_replicated(stack)
-        contents = _contents(stack)
-        if stack.marker(master) == before:
-            return contents
+        held, contents = stack.in_redis(master), _contents(stack)
+        now = stack.report()
+        if stack.marker(master) == before and all(now[part] == own[part] for part in SECTIONS):
+            return own, held, contents
+        own = now
     raise RuntimeError(f"the trader goes on writing to {master} though its orders are held back: nothing to compare")
 
 

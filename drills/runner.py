@@ -73,6 +73,7 @@ class Drill:
                 kind.restarts_trader,
                 kind.promotes_unhealed,
                 kind.second_master,
+                kind.resumes_unhealed,
             ),
             began=time.time(),
         )
@@ -140,7 +141,7 @@ class Drill:
         stack.wait_for_writes(seconds=_RECOVERY)
         wait_until(lambda: stack.healthy("trader"), _RECOVERY, "the trader is healthy")
         evidence.new_master = stack.master()
-        evidence.promoted = self.observer.promotion(evidence.injected or 0.0, fault.master)
+        evidence.promoted = self.observer.promotion(evidence.inject, fault.master)
         return known, before, process
 
     def _wait_for_writes(self, since: float) -> None:

@@ -34,6 +34,7 @@ class Expectation:
     restarts_trader: bool = False
     promotes_unhealed: bool = True
     second_master: bool = False
+    resumes_unhealed: bool = True
 
 
 @dataclass(slots=True)
@@ -260,7 +261,16 @@ def _survived(evidence: Evidence, limits: Limits) -> list[Check]:
 
 def _in_time(evidence: Evidence, limits: Limits) -> list[Check]:
     times = availability(evidence)
-    found = [_within("longest stall", times.longest_stall, limits.longest_stall)]
+    if evidence.expected.resumes_unhealed:
+        found = [_within("longest stall", times.longest_stall, limits.longest_stall)]
+    else:
+        # The drill decides how long there is nobody to write to; what follows the healing is ours.
+        healed = evidence.healed
+        after = [
+            op.ended for op in evidence.operations if op.acknowledged and healed is not None and op.ended >= healed
+        ]
+        waited = min(after) - healed if after and healed is not None else None
+        found = [_within("writes after the healing", waited, limits.longest_stall)]
     if evidence.expected.changes_master:
         found.append(_within("promotion", times.promotion, limits.promotion))
     found.append(

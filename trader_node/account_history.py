@@ -49,18 +49,14 @@ class AccountHistory:
     async def trim(self) -> None:
         """Drop from Redis the states that the node's memory does not hold; a failure is logged once and is no harm.
 
-        How many are in Redis is asked before they are counted in memory, and the difference is cut off at the front.
-        So a state that arrives in between, or while the command waits for a master, makes it fewer, never too many.
-        Keeping the newest so many instead dropped one too many when the command waited through a failover.
+        States that Nautilus has not written yet make the list in Redis longer than in memory by that much, never
+        shorter.
         """
         client = Redis(**self._redis_options, socket_timeout=_TIMEOUT_SECS, socket_connect_timeout=_TIMEOUT_SECS)
         try:
             for account in self._node.kernel.cache.accounts():
                 key = f"trader-{self._node.trader_id}:accounts:{account.id}"
-                stored = await cast("Awaitable[int]", client.llen(key))
-                forgotten = stored - account.event_count
-                if forgotten > 0:
-                    await cast("Awaitable[str]", client.ltrim(key, forgotten, -1))
+                await cast("Awaitable[str]", client.ltrim(key, -account.event_count, -1))
             self._failed = False
         except (RedisError, OSError) as error:
             if not self._failed:

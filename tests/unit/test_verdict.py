@@ -124,6 +124,15 @@ def test_the_longest_stall_counts_to_the_end() -> None:
     assert "longest stall" in failed(replace(evidence, ended=1020.0))
 
 
+def test_where_the_drill_keeps_everybody_waiting_only_what_follows_counts() -> None:
+    waits = Expectation(resumes_unhealed=False)
+    held = [op for op in traffic() if not TIMES[1] < op.ended < TIMES[4]]
+    assert failed(replace(good(), operations=[*held, Operation(1002.0, 1005.3, 1, 0, 0)], expected=waits)) == []
+    late = [op for op in held if op.ended < TIMES[0] or op.ended > 1014.0]
+    evidence = replace(good(), operations=[*late, Operation(1002.0, 1015.0, 1, 0, 0)], ended=1016.0, expected=waits)
+    assert "writes after the healing" in failed(evidence)
+
+
 def test_times_are_counted_from_the_fault() -> None:
     times = availability(good())
     assert times.promotion == pytest.approx(1.3)
