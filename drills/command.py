@@ -64,6 +64,9 @@ def main(
     except (DockerError, LimitsError, BusyError, _MistakeError) as error:
         print(f"drill: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        print("drill: interrupted; what was broken is healed", file=sys.stderr)
+        raise typer.Exit(130) from None
     raise typer.Exit(0 if good else 1)
 
 
@@ -157,6 +160,7 @@ def _all(
                     with uninterrupted(view.phase):
                         heal_everything(stack, _HEAL_SECONDS)
                         unfinished.healed()
+                    results.append(drill.interrupted(repetition))
                     raise
                 results.append(result)
                 view.ended(result)
@@ -224,11 +228,7 @@ def _now() -> str:
 
 def run() -> None:
     """Run the command line."""
-    try:
-        typer.run(main)
-    except KeyboardInterrupt:
-        print("drill: interrupted; what was broken is healed", file=sys.stderr)
-        sys.exit(130)
+    typer.run(main)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from .waiting import wait_until
 
@@ -322,6 +324,8 @@ class Stack:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             decode_responses=decode,
+            # An answer that does not come is what drills look for; redis-py would try again for seconds.
+            retry=Retry(NoBackoff(), 0),
         )
 
     def master(self) -> str:

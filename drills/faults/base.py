@@ -39,9 +39,6 @@ class Fault(ABC):
     interrupts_trader: ClassVar[bool] = True
     #: Writes go on before the fault is healed.
     resumes_unhealed: ClassVar[bool] = True
-    #: The old master may still say that it is the master when there is another: it was not restarted. A node that was
-    #: restarted has to ask first.
-    second_master: ClassVar[bool] = False
     #: The node's process ends and starts again; otherwise it must not.
     restarts_trader: ClassVar[bool] = False
 

@@ -61,7 +61,6 @@ class DiskFull(Fault):
 
     name = "disk-full"
     summary = "the master's disk takes no more bytes, and it refuses writes (MISCONF)"
-    second_master = True
 
     def inject(self) -> None:
         """Let every write to a file fail: the limit is on the size of any file of the server's process."""

@@ -17,7 +17,6 @@ class Switchover(Fault):
 
     name = "switchover"
     summary = "a planned switchover: a Sentinel is asked to hand the master's role over"
-    second_master = True
 
     def prepare(self) -> None:
         """Choose the Sentinel."""
@@ -45,7 +44,6 @@ class RollingRestart(Fault):
     name = "rolling-restart"
     summary = "every container is restarted, one by one, the master after a switchover and the trader last"
     restarts_trader = True
-    second_master = True
 
     def prepare(self) -> None:
         """Remember which processes there are."""
@@ -84,7 +82,6 @@ class RollingUpgrade(Fault):
 
     name = "rolling-upgrade"
     summary = "every Redis node and Sentinel is replaced by one of another Redis 7 image, one by one, and back again"
-    second_master = True
 
     @classmethod
     def unavailable(cls, stack: Stack) -> str:

@@ -66,7 +66,6 @@ class PartitionMaster(_Filtered):
 
     name = "partition-master"
     summary = "the master is cut off from all other containers"
-    second_master = True
 
     def _rules(self) -> dict[str, str]:
         return _separated(self.stack, self.master)

@@ -49,7 +49,6 @@ class FreezeMaster(Fault):
     """All processes of the master's container stop without ending; it is thawed when everything else is well again."""
 
     name = "freeze-master"
-    second_master = True
     summary = "the master hangs: its connections stay open and silent"
 
     def inject(self) -> None:
@@ -72,7 +71,6 @@ class FreezeBriefly(FreezeMaster):
     summary = "the master hangs until the links have given up their connections, and goes on without a failover"
     changes_master = False
     resumes_unhealed = False
-    second_master = False
 
     def prepare(self) -> None:
         """Keep the Sentinels from a failover."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drills.limits import Limits
 from drills.results import AppenderCounts, NodeSpan, TraderCounts
 from drills.traffic import Operation
-from drills.verdict import Evidence, Expectation, availability, caught, checks, phases, timeline, two_masters
+from drills.verdict import Evidence, Expectation, availability, came_up_beside, caught, checks, phases, timeline
 
 BEGAN = 1000.0
 #: Inject, injected, confirmed, heal, healed, whole, ended.
@@ -90,7 +90,7 @@ def test_a_good_run_passes() -> None:
         ({"appender": AppenderCounts()}, "something was compared"),
         ({"trader": TraderCounts()}, "the node traded on"),
         ({"expected": Expectation(changes_master=False)}, "the master stayed"),
-        ({"two_masters": 0.8}, "no second master"),
+        ({"two_masters": 0.8}, "no restarted node is a second master"),
     ],
 )
 def test_what_makes_it_fail(change: dict[str, Any], check: str) -> None:
@@ -189,16 +189,22 @@ def test_nothing_measured_is_never_a_success(data: st.DataObject) -> None:
     assert failed(replace(good(), **gone))
 
 
-def test_two_masters_are_those_at_the_same_time() -> None:
+def test_only_a_restarted_node_has_to_know_better() -> None:
     spans = [
         NodeSpan(node="redis-1", began=0, ended=3, state="master"),
+        NodeSpan(node="redis-1", began=3, ended=6, state="silent"),
+        NodeSpan(node="redis-1", began=6, ended=7.5, state="master"),
+        NodeSpan(node="redis-1", began=7.5, ended=10, state="replica"),
         NodeSpan(node="redis-2", began=0, ended=4, state="replica"),
         NodeSpan(node="redis-2", began=4, ended=10, state="master"),
-        NodeSpan(node="redis-1", began=6, ended=7.5, state="master"),
         NodeSpan(node="redis-3", began=0, ended=10, state="silent"),
     ]
-    assert two_masters(spans) == 1.5
-    assert two_masters(spans[:3]) == 0.0
-    # Who was not restarted cannot know yet.
-    known = replace(good(), two_masters=5.0, expected=Expectation(second_master=True))
-    assert failed(known) == []
+    assert came_up_beside(spans, {"redis-1": 5.5, "redis-2": -60.0, "redis-3": -60.0}) == 1.5
+    # It hung, or was cut off.
+    assert came_up_beside(spans, {"redis-1": -60.0}) == 0.0
+    # It came up as a replica and was promoted later.
+    promoted = [span.model_copy(update={"state": "replica"}) if span.began == 6 else span for span in spans]
+    assert came_up_beside(promoted, {"redis-1": 5.5}) == 0.0
+    # All were down, and one of them came up as the master.
+    alone = [span for span in spans if span.node == "redis-1"]
+    assert came_up_beside(alone, {"redis-1": 5.5}) == 0.0
