@@ -13,6 +13,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 1
+#: Length of a bucket of the timeline, in seconds.
+BUCKET = 0.1
 
 
 class _Model(BaseModel):

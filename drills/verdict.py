@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .limits import Limits
-from .results import AppenderCounts, Availability, Bucket, Check, NodeSpan, Phase, TraderCounts
+from .results import BUCKET, AppenderCounts, Availability, Bucket, Check, NodeSpan, Phase, TraderCounts
 from .traffic import Operation
 
-#: Length of a bucket of the timeline, in seconds.
-BUCKET = 0.1
 #: An operation was caught by the fault if it took so many times as long as usual, and at least so many seconds.
 _CAUGHT_FACTOR, _CAUGHT_LEAST = 5.0, 0.15
 #: Two nodes are asked at different moments: for so long both may seem to be the master.

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from drills.results import DrillResult
+from drills.results import BUCKET, DrillResult
 
 from . import series
 from .palette import COLOURS, SIGNS, STYLE, TONES
@@ -163,7 +163,7 @@ class _Chart:
             self._say(axes, "no write was acknowledged" if self._drill.phases else "no samples")
             return
         for run in series.runs(buckets):
-            at = [bucket.at + series.BUCKET / 2 for bucket in run]
+            at = [bucket.at + BUCKET / 2 for bucket in run]
             median = [max(bucket.median_ms, low) for bucket in run]
             longest = [max(bucket.longest_ms, low) for bucket in run]
             # A single bucket has no line.

@@ -57,9 +57,8 @@ def render(report: DrillReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        seconds=words.seconds, duration=words.duration, count=words.count, moment=words.moment, visible=words.visible
-    )
+    for word in (words.seconds, words.duration, words.count, words.moment, words.visible, words.one_line):
+        environment.filters[word.__name__] = word
     script = files("drills.report").joinpath("templates/page.js").read_text(encoding="utf-8")
     runs = [_run(report, index) for index in range(len(report.drills))]
     by_drill = {id(run.drill): run for run in runs}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from drills.results import Bucket, DrillResult, NodeSpan
+from drills.results import BUCKET, Bucket, DrillResult, NodeSpan
 
-#: Width of a bucket of the timeline, in seconds.
-BUCKET = 0.1
 #: So many seconds without an acknowledgement are a stall worth a mark: three buckets, as one or two may be chance.
 STALL = 0.3
 

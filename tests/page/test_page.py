@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from drills.report import page as report_page
 from drills.results import DrillReport
@@ -161,6 +161,24 @@ def test_nothing_is_wider_than_the_screen(load: _Open, name: str, screen: str) -
     assert beyond == []
 
 
+def test_summary_fits_on_paper(load: _Open) -> None:
+    page = load("example").page
+    page.emulate_media(media="print")
+    # A4 without its margins, in CSS pixels.
+    page.set_viewport_size({"width": 688, "height": 1016})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    widths = page.locator(".summary tbody th").evaluate_all("cells => cells.map(cell => cell.offsetWidth)")
+    assert min(widths) >= 128
+    assert page.locator("details[open] .chart.wide svg").is_visible()
+
+
+def test_no_data_is_no_good_news(load: _Open) -> None:
+    """A run in which nothing was compared shows no zero."""
+    tiles = load("none").page.locator(".tiles dd:not(.note)")
+    assert tiles.all_inner_texts() == ["no data"] * 4
+    assert load("example").page.locator(".tiles dd:not(.note)").all_inner_texts() == ["43", "3", "1", "2.44 s"]
+
+
 @pytest.mark.parametrize(("screen", "scheme"), list(itertools.product(_WIDTHS, ["light", "dark"])))
 def test_page_is_accessible(load: _Open, screen: str, scheme: str) -> None:
     """Contrast, names, headings, tables, as axe judges them."""
@@ -210,7 +228,7 @@ def test_failed_drills_are_open_and_links_open_others(load: _Open) -> None:
     is_open = "parts => parts.filter(part => part.open).map(part => part.id)"
     assert page.locator("details.drill").evaluate_all(is_open) == ["power-loss-3"]
     page.locator(".summary a", has_text="kill-master").click()
-    page.wait_for_function("document.querySelector('#kill-master-1').open")
+    expect(page.locator("#kill-master-1")).to_have_attribute("open", "")
     page.get_by_role("button", name="open all").click()
     assert len(page.locator("details.drill").evaluate_all(is_open)) == 5
     page.get_by_role("button", name="failed only").click()
