@@ -63,16 +63,13 @@ def compare_trader(stack: Stack, known: Record) -> Comparison:
             found = [compare_later(own, stack.in_redis(node), known, keep, time.time_ns()) for node in NODES]
             return max(found, key=lambda comparison: len(comparison.differences))
         master = stack.master()
-        own, held, contents = _of_one_moment(stack, master, own)
+        own, held = _of_one_moment(stack, master, own)
+        unequal = _unequal(stack, master)
     finally:
         stack.report("--resume")
     comparison = compare_records(own, held, known, keep, time.time_ns())
-    for node, content in contents.items():
-        for key in sorted(key for key in content.keys() | contents[master].keys()):
-            ours, theirs = contents[master].get(key), content.get(key)
-            if ours != theirs:
-                comparison.counts.wrong += 1
-                comparison.differences.append(f"{key}: {node} holds something else than {master}")
+    comparison.counts.wrong += len(unequal)
+    comparison.differences += unequal
     return comparison
 
 
@@ -167,21 +164,40 @@ def _doubled(held: Record) -> Iterator[str]:
                     yield f"{section}/{key}: event {event} is there {times} times"
 
 
-def _of_one_moment(stack: Stack, master: str, own: Record) -> tuple[Record, Record, dict[str, dict[bytes, Any]]]:
-    """Return the node's record, the one that the master holds, and the contents of all nodes, with no write in between.
+def _of_one_moment(stack: Stack, master: str, own: Record) -> tuple[Record, Record]:
+    """Return the node's record, and the one that the master holds, with no change of the node's in between.
 
     Also while its orders are held back the node forgets, in memory and in Redis, what has been closed for long: then
-    all of it is read again.
+    both are read again.
     """
     for _ in range(_ATTEMPTS):
-        before = stack.marker(master)
-        wait_until_replicated(stack)
-        held, contents = stack.in_redis(master), _contents(stack)
+        held = stack.in_redis(master)
         now = stack.report()
-        if stack.marker(master) == before and all(now[part] == own[part] for part in SECTIONS):
-            return own, held, contents
+        if all(now[part] == own[part] for part in SECTIONS):
+            return own, held
         own = now
-    raise RuntimeError(f"the trader goes on writing to {master} though its orders are held back: nothing to compare")
+    raise RuntimeError("the node goes on changing though its orders are held back: nothing to compare")
+
+
+def _unequal(stack: Stack, master: str) -> list[str]:
+    """Return every key of the trader that a replica holds otherwise than the master, as one line each.
+
+    The nodes are read one after the other, and the strategy saves its state now and then: what was only read too early
+    is equal the next time.
+    """
+    unequal: list[str] = []
+    for _ in range(_ATTEMPTS):
+        wait_until_replicated(stack)
+        contents = _contents(stack)
+        unequal = [
+            f"{key.decode(errors='replace')}: {node} holds something else than {master}"
+            for node, content in contents.items()
+            for key in sorted(content.keys() | contents[master].keys())
+            if content.get(key) != contents[master].get(key)
+        ]
+        if not unequal:
+            break
+    return unequal
 
 
 def _contents(stack: Stack) -> dict[str, dict[bytes, Any]]:

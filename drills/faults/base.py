@@ -96,8 +96,8 @@ class Fault(ABC):
 
     def __enter__(self) -> Fault:
         """Break it, and wait until it is seen to be broken."""
-        self.prepare()
         try:
+            self.prepare()
             self.inject()
             self.confirm()
         except BaseException:
