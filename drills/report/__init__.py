@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drills.results import DrillReport
 
-from . import chart, junit, overview, page
+from . import chart, junit, overview, page, table
 
 __all__ = ["write"]
 
@@ -21,13 +21,14 @@ def write(report: DrillReport, folder: Path) -> None:
     """Write the report into a folder, which is made if there is none.
 
     ``drills.json`` comes first: the rest can be drawn again from it by ``python -m drills.report drills.json``. Then
-    ``junit.xml``, the page ``drills.html``, the picture ``drills.png`` (the timelines of a few drills, or one row for
-    each of many) and ``<name>-<repetition>.png`` with the timeline of each drill. Raises ``OSError`` if the folder
-    cannot be written to.
+    ``junit.xml``, the table ``drills.md``, the page ``drills.html``, the picture ``drills.png`` (the timelines of a few
+    drills, or one row for each of many) and ``<name>-<repetition>.png`` with the timeline of each drill. Raises
+    ``OSError`` if the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "drills.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     junit.write(report, folder / "junit.xml")
+    (folder / "drills.md").write_text(table.markdown(report), encoding="utf-8")
     (folder / "drills.html").write_text(page.render(report), encoding="utf-8")
     done = [drill for drill in report.drills if drill.status != "skipped"]
     few = 0 < len(done) == len(report.drills) <= _STACKED

@@ -12,7 +12,7 @@ from junitparser import JUnitXml
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from drills.report import junit, series, write
+from drills.report import junit, series, table, write
 from drills.report.__main__ import app
 from drills.report.summary import headline
 from drills.report.words import duration, moment, one_line
@@ -99,7 +99,8 @@ def test_picture_of_one_drill_is_its_timeline(tmp_path: Path) -> None:
 def test_report_of_nothing_is_written(tmp_path: Path) -> None:
     write(report(), tmp_path)
     assert "No drill was run" in (tmp_path / "drills.html").read_text()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["drills.html", "drills.json", "drills.png", "junit.xml"]
+    written = ["drills.html", "drills.json", "drills.md", "drills.png", "junit.xml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
 
 
 def test_same_run_gives_the_same_files(tmp_path: Path) -> None:
@@ -218,3 +219,16 @@ def test_command_says_that_a_folder_cannot_be_written_to(tmp_path: Path) -> None
     done = CliRunner().invoke(app, [str(tmp_path / "drills.json"), "--output", str(tmp_path / "drills.json")])
     assert done.exit_code == 2
     assert "cannot be written to" in " ".join(done.output.replace("│", " ").split())
+
+
+def test_the_table_has_a_row_for_every_drill_with_the_worst_of_its_runs() -> None:
+    slow = passed("kill-master", 2)
+    slow.availability.longest_stall = 7.5
+    lines = table.markdown(report(passed("kill-master"), slow, failed("power-loss"), skipped())).splitlines()
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:]}
+    assert list(cells) == ["`clock-jump`", "`kill-master`", "`power-loss`"]
+    assert cells["`kill-master`"][:2] == ["2 of 2", "7.50"]
+    assert cells["`power-loss`"][0] == "0 of 1"
+    assert int(cells["`power-loss`"][7]) > 0
+    assert cells["`clock-jump`"][0].startswith("skipped: ")
+    assert len({line.count("|") for line in lines}) == 1
