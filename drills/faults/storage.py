@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from drills.stack import NODES
+from drills.stack import NODES, Stack
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -43,6 +43,12 @@ echo "$before" "$(stat -c %s "$file")"
 
 #: Where ``redis-conf/entrypoint.sh`` keeps what Redis could not load.
 _KEPT = "/data/damaged-appendonlydir"
+
+
+def damage_aof(stack: Stack, node: str, tail: int) -> tuple[int, int]:
+    """Turn the last ``tail`` bytes of a stopped node's AOF into garbage; return its size in bytes before and after."""
+    before, after = map(int, stack.on_volume(node, _DAMAGE, str(tail)).split())
+    return before, after
 
 
 class PowerLoss(KillMaster):
@@ -118,13 +124,13 @@ class CorruptAof(PowerLoss):
 
     def confirm(self) -> str:
         """Damage the file, start the node, wait for the promotion and until the node has repaired itself."""
-        before, after = self.stack.on_volume(self.master, _DAMAGE, str(int(self._per_second))).split()
+        before, after = damage_aof(self.stack, self.master, int(self._per_second))
         self.stack.start(self.master)
         promoted = self.confirm_promotion()
         master = self.stack.promoted(self.master)
         wait_until(lambda: self.stack.has_replicas(master, 2), FAILOVER, f"{self.master} has copied everything", 0.05)
         kept = self.stack.on_volume(self.master, f"cat {_KEPT}/*.incr.aof | wc -c").strip()
-        if int(kept) < int(after):
+        if int(kept) < after:
             raise RuntimeError(f"{self.master} does not keep its damaged AOF in {_KEPT}: {kept} bytes, not {after}")
         return f"the AOF of {self.master} ends in garbage ({before} bytes before, {after} now, kept); {promoted}"
 

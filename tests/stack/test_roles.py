@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from redis.exceptions import RedisError
 
+from drills.faults.storage import damage_aof
 from drills.stack import NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
 
@@ -114,3 +116,43 @@ def test_two_lost_disks_do_not_empty_the_third(stack: Stack) -> None:
 def _lose_disk(stack: Stack, node: str) -> None:
     stack.compose("rm", "--force", "--stop", node)
     docker("volume", "rm", f"{stack.project}_{node}")
+
+
+def test_damaged_replica_keeps_its_disk_until_there_is_a_master_to_copy(stack: Stack, journal: Journal) -> None:
+    damaged = others(stack.master())[0]
+    known = _kill_all(stack)
+    _, size = damage_aof(stack, damaged, 1000)
+    stack.start(damaged)
+    wait_until(lambda: "DAMAGED, and there is nothing yet" in stack.logs(damaged), 30, "it waits for a master")
+    assert _aof_bytes(stack, damaged) >= size
+    stack.start(*others(damaged))
+    wait_until(lambda: "is kept as" in stack.logs(damaged), 60, "it puts the damaged AOF aside")
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    stack.wait_for_writes()
+    journal.add(f"a replica with a damaged AOF copies everything: {check_nothing_lost(stack, known)}")
+
+
+def test_damaged_master_drops_nothing_by_itself(stack: Stack, journal: Journal) -> None:
+    master = stack.master()
+    known = _kill_all(stack)
+    _, size = damage_aof(stack, master, 1000)
+    stack.start(master)
+    # Redis says so and ends, and Docker starts it again.
+    wait_until(lambda: stack.logs(master, 500).count("Bad file format") >= 2, 30, "Redis does not start on it")
+    assert _aof_bytes(stack, master) >= size
+    stack.start(*others(master))
+    wait_until(stack.whole, 60, "one master with two replicas in sync")
+    assert stack.master() != master
+    stack.wait_for_writes()
+    journal.add(f"a master with a damaged AOF leaves the field: {check_nothing_lost(stack, known)}")
+
+
+def _kill_all(stack: Stack) -> dict[str, Any]:
+    known = stack.report("--quiesce")
+    stack.report("--resume")
+    stack.kill(*NODES)
+    return known
+
+
+def _aof_bytes(stack: Stack, node: str) -> int:
+    return int(stack.on_volume(node, "cat /data/appendonlydir/*.incr.aof | wc -c"))
