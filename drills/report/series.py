@@ -56,31 +56,31 @@ def stalls(drill: DrillResult) -> list[Stall]:
     buckets = acknowledging(drill)
     if not buckets:
         return []
-    found = []
     # Within its bucket an acknowledgement may have been early or late: from middle to middle is right on average.
     middles = [bucket.at + BUCKET / 2 for bucket in buckets]
-    for before, after, bucket in zip(middles[:-1], middles[1:], buckets[1:], strict=True):
-        if after - before - BUCKET >= STALL - _EPSILON:
-            found.append(_stall(after, after - before, bucket.longest_ms / 1000))
-    if found:
-        longest = max(found, key=lambda stall: stall.length)
-        found[found.index(longest)] = _stall(longest.ended, longest.length, drill.availability.longest_stall)
+    gaps = [
+        (after - before, after, bucket.longest_ms / 1000)
+        for before, after, bucket in zip(middles[:-1], middles[1:], buckets[1:], strict=True)
+        if after - before - BUCKET >= STALL - _EPSILON
+    ]
+    longest = max(gaps, default=None)
+    found = []
+    for gap in gaps:
+        length, ended, waited = gap
+        measured = (drill.availability.longest_stall, waited) if gap is longest else (waited,)
+        exact = next((value for value in measured if abs(value - length) <= BUCKET + _EPSILON), length)
+        found.append(Stall(ended - exact, ended, exact))
     watched = max((phase.ended for phase in drill.phases), default=0.0)
     if watched - middles[-1] >= STALL + BUCKET:
         found.append(Stall(middles[-1], watched, watched - middles[-1], over=False))
     return found
 
 
-def _stall(ended: float, length: float, measured: float) -> Stall:
-    exact = measured if abs(measured - length) <= BUCKET + _EPSILON else length
-    return Stall(ended - exact, ended, exact)
-
-
 def runs(buckets: Iterable[Bucket]) -> list[list[Bucket]]:
-    """Return buckets cut where one or more are missing, so that no line crosses a time without data."""
+    """Return buckets cut where there is a stall, so that no line crosses it."""
     pieces: list[list[Bucket]] = []
     for bucket in buckets:
-        if pieces and bucket.at - pieces[-1][-1].at < BUCKET * 1.5:
+        if pieces and bucket.at - pieces[-1][-1].at - BUCKET < STALL - _EPSILON:
             pieces[-1].append(bucket)
         else:
             pieces.append([bucket])

@@ -162,8 +162,17 @@ def test_lanes_join_what_touches() -> None:
     assert {len(spans) for spans in series.lanes(drill).values()} == {1}
 
 
-def test_runs_are_cut_where_buckets_are_missing() -> None:
-    assert [len(run) for run in series.runs(_timeline(0, 1, 2, 5, 7, 8))] == [3, 1, 2]
+def test_longest_stall_has_the_measured_length_also_beside_what_an_operation_waited() -> None:
+    # 0.8 s between the buckets; the operation that ended it waited for 0.71 s, the stall took 0.86 s.
+    drill = _drill(0, 1, 9, 10, 15, longest_ms=710.0)
+    drill.availability.longest_stall = 0.86
+    assert [stall.length for stall in series.stalls(drill)] == [pytest.approx(0.86), pytest.approx(0.5)]
+
+
+def test_lines_are_cut_where_a_stall_is() -> None:
+    drill = _drill(0, 1, 4, 5, 9, 10, 14)
+    assert [len(run) for run in series.runs(drill.timeline)] == [4, 2, 1]
+    assert len(series.stalls(drill)) == 2
 
 
 @pytest.mark.parametrize(
