@@ -94,7 +94,7 @@ def availability(evidence: Evidence) -> Availability:
     if evidence.injected is not None:
         injected = evidence.injected
         # Where no failover is possible before the healing, it is counted from there.
-        since = injected if evidence.expected.promotes_unhealed else evidence.healed
+        since = injected if evidence.expected.promotes_unhealed else evidence.heal
         if evidence.promoted is not None and since is not None:
             found.promotion = max(0.0, evidence.promoted - since)
         if evidence.whole is not None:
