@@ -56,6 +56,8 @@ class LiveLedger:
         Returns the counts; raises ``MismatchError`` unless every acknowledged append is on every node exactly once and
         in order, nothing else is there, and some append was under way in every fault of the test.
         """
+        # Of a failure the caller's line and the message are shown.
+        __tracebackhide__ = True
         self._outages.heal()
         if self._accepted is None:
             self._accepted = self._traffic.stop()
@@ -88,6 +90,7 @@ class Positions:
         Raises ``MismatchError`` unless they are equal, nothing is missing that the node knew when the test began, and
         the node has made at least ``new_orders`` since then: an idle strategy proves nothing.
         """
+        __tracebackhide__ = True
         self._outages.heal()
         before = self._known["orders"].keys()
         try:
