@@ -13,6 +13,8 @@ from trader_node.heartbeat import Heartbeat, NodeState
 HEARTBEAT_SECS = 1.0
 #: Seconds between two lines in the log that say how trading goes.
 _PROGRESS_SECS = 60.0
+#: What a strategy has that can be held still from outside.
+_PAUSING = ("pause", "resume", "paused")
 
 
 class Monitor:
@@ -49,8 +51,8 @@ class Monitor:
         self.heartbeat.last_fill = int(time.time())
 
     def pausable(self) -> list[Any]:
-        """Return the strategies that can hold back new orders."""
-        return [s for s in self._node.trader.strategies() if callable(getattr(s, "pause", None))]
+        """Return the strategies that can hold back new orders; ``pause`` alone may mean something else."""
+        return [s for s in self._node.trader.strategies() if all(hasattr(s, name) for name in _PAUSING)]
 
     async def run(self) -> None:
         """Write heartbeats until cancelled."""

@@ -127,9 +127,24 @@ def test_an_own_strategy_runs_and_keeps_its_state(start_node: StartNode, redis: 
     second = start_node(**env)
     second.wait_until_trading(fills=1)
     record = second.report(quiesce=True)
-    assert record["not_pausable"] == ["Reversion-001"] and not record["quiesced"]
+    assert record["not_pausable"] == [] and record["quiesced"]
+    assert differences(record, second.inspect(), ("strategies", "orders")) == []
     assert set(stopped["orders"]) < set(record["orders"])
     assert json.loads(record["strategies"]["Reversion-001"]["reversion_state"])["trades"] == len(record["orders"])
+
+
+def test_a_strategy_with_a_pause_of_its_own_is_left_alone(
+    start_node: StartNode, redis: RedisServer, folder: Path
+) -> None:
+    example = REPOSITORY / "examples" / "own_strategy"
+    code = folder / "code"
+    code.mkdir()
+    text = (example / "reversion.py").read_text()
+    (code / "reversion.py").write_text(text.replace("paused", "resting").replace("def resume", "def go_on"))
+    node = start_node(TRADER_CONFIG=str(example / "node.json"), PYTHONPATH=f"{REPOSITORY}:{code}")
+    node.wait_until_trading(fills=1)
+    record = node.report(quiesce=True)
+    assert record["not_pausable"] == ["Reversion-001"] and not record["quiesced"]
 
 
 def test_a_node_waits_for_redis_and_can_be_stopped_meanwhile(folder: Path) -> None:
