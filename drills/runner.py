@@ -99,8 +99,10 @@ class Drill:
             evidence.ended = time.time()
             self._says("comparing")
             self._compare(known, before, process)
-        except (DockerError, TimeoutError, RuntimeError, OSError) as error:
-            evidence.trouble = str(error)
+        except Exception as error:
+            # Whatever it was: this drill has failed, and the others go on.
+            known = isinstance(error, DockerError | TimeoutError | RuntimeError | OSError)
+            evidence.trouble = str(error) if known else repr(error)
         finally:
             self.traffic.close()
             self.observer.stop()
