@@ -37,6 +37,12 @@ def cut(addresses: Iterable[str]) -> str:
     return _table(lambda way: f"{way} {listed}")
 
 
+def deaf(addresses: Iterable[str]) -> str:
+    """Return rules under which nothing that the given addresses send arrives; what is sent to them does."""
+    listed = _set(addresses)
+    return _table(lambda way: f"{way} {listed}", hooks=("input",))
+
+
 def loss(subnet: str, allowed: Iterable[str], percent: int) -> str:
     """Return rules that drop packets at random, each way by itself, but none from and to the ``allowed`` addresses.
 
@@ -60,7 +66,7 @@ def _set(addresses: Iterable[str]) -> str:
     return f"{{ {', '.join(listed)} }}"
 
 
-def _table(peers: Callable[[str], str], condition: str = "") -> str:
+def _table(peers: Callable[[str], str], condition: str = "", hooks: Iterable[str] = ("input", "output")) -> str:
     lines = [CLEARED + "table inet drill {"]
     for hook, way in (("input", "ip saddr"), ("output", "ip daddr")):
         lines += [
@@ -69,8 +75,8 @@ def _table(peers: Callable[[str], str], condition: str = "") -> str:
             f" chain {hook} {{",
             # Before the kernel's own tracking of connections: what is dropped must not seem to have been there.
             f"  type filter hook {hook} priority raw; policy accept;",
-            f"  {peers(way)} counter name {hook}_seen",
-            f"  {peers(way)} {condition}counter name {hook}_dropped drop",
+            *([f"  {peers(way)} counter name {hook}_seen"] if hook in hooks else []),
+            *([f"  {peers(way)} {condition}counter name {hook}_dropped drop"] if hook in hooks else []),
             " }",
         ]
     return "\n".join([*lines, "}\n"])

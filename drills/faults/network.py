@@ -148,6 +148,32 @@ class PartitionTrader(_Filtered):
         return f"the trader's link holds and took {now['accepted'] - before['accepted']} entries of the node meanwhile"
 
 
+class RequestsLost(_Filtered):
+    """What the trader sends to the nodes is lost, and what they send arrives.
+
+    The kernel goes on sending what the link had written: when the network is well again it arrives late, behind the
+    handshake of the link's next connection, which has sent the same again. Only the fence keeps it from being applied
+    twice.
+    """
+
+    name = "requests-lost"
+    summary = "what the trader sends to Redis is lost, and arrives late, behind what its next connection sends"
+    changes_master = False
+    interrupts_writes = False
+
+    def _rules(self) -> dict[str, str]:
+        return dict.fromkeys(NODES, partition.deaf([self.stack.ip("trader")]))
+
+    def confirm(self) -> str:
+        """Wait until the link holds, and until the kernel's pauses between its attempts are longer than the link's."""
+        wait_until(lambda: self.stack.link()["state"] == "holding", FAILOVER, "the trader's link holds", 0.05)
+        self.linger(self.random.uniform(2.5, 4.0))
+        lost = partition.packets(self.stack, self.master).received_dropped
+        if not lost:
+            raise TimeoutError(f"nothing that the trader sent to {self.master} was lost")
+        return f"{lost} packets of the trader to {self.master} were lost"
+
+
 class PartitionService(_Filtered):
     """One container, of the caller's choice, is cut off from all others."""
 
@@ -362,6 +388,7 @@ FAULTS: tuple[type[Fault], ...] = (
     PartitionMaster,
     PartitionMasterWithTrader,
     PartitionTrader,
+    RequestsLost,
     LossyNetwork,
     SlowNetwork,
     LaggingReplica,

@@ -92,3 +92,11 @@ def test_counters_are_read_from_our_own_table() -> None:
 def test_without_rules_there_are_no_counts() -> None:
     with pytest.raises(KeyError):
         partition.Packets.parse('{"nftables": [{"metainfo": {}}]}')
+
+
+def test_deaf_drops_only_what_arrives() -> None:
+    rules = partition.deaf(["10.0.0.31"])
+    assert "ip saddr { 10.0.0.31 } counter name input_dropped drop" in rules
+    assert "output_dropped drop" not in rules
+    # Counted as zero, not as absent.
+    assert "counter output_dropped {}" in rules
