@@ -35,7 +35,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ALL = "all"
 _HEAL_SECONDS = 120.0
 
-console = Console(highlight=False)
+# Wide enough for the table; a line that a narrow terminal wraps can be read, a squeezed table cannot.
+console = Console(highlight=False, width=max(140, Console().width))
 
 
 def main(
