@@ -312,6 +312,11 @@ class Stack:
         return f"{self._subnet}.0/24"
 
     @property
+    def guests(self) -> str:
+        """The range of addresses, inside the subnet, of whatever else joins the network: the drills' own traffic."""
+        return f"{self._subnet}.128/25"
+
+    @property
     def gateway(self) -> str:
         """The host's address inside the stack, from which whatever uses a published port arrives."""
         return f"{self._subnet}.1"

@@ -149,20 +149,21 @@ class PartitionTrader(_Filtered):
 
 
 class RequestsLost(_Filtered):
-    """What the trader sends to the nodes is lost, and what they send arrives.
+    """What the links send to the nodes is lost, and what they send arrives.
 
-    The kernel goes on sending what the link had written: when the network is well again it arrives late, behind the
+    The kernel goes on sending what a link had written: when the network is well again it arrives late, behind the
     handshake of the link's next connection, which has sent the same again. Only the fence keeps it from being applied
-    twice.
+    twice. (A transaction of more than one segment is safe without: its kernel answers the first reply with a RST. The
+    trader's mostly are, the appender's are not.)
     """
 
     name = "requests-lost"
-    summary = "what the trader sends to Redis is lost, and arrives late, behind what its next connection sends"
+    summary = "what the links send to Redis is lost, and arrives late, behind what their next connections send"
     changes_master = False
-    interrupts_writes = False
+    resumes_unhealed = False
 
     def _rules(self) -> dict[str, str]:
-        return dict.fromkeys(NODES, partition.deaf([self.stack.ip("trader")]))
+        return dict.fromkeys(NODES, partition.deaf([self.stack.ip("trader"), self.stack.guests]))
 
     def confirm(self) -> str:
         """Wait until the link holds, and until the kernel's pauses between its attempts are longer than the link's."""
