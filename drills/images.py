@@ -1,4 +1,4 @@
-"""Which Redis image the containers of a stack run, and the other one that a rolling upgrade goes to."""
+"""Which Redis image the containers of a stack run, and the others that drills replace it by."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .stack import NODES, SENTINELS, Stack, docker
 #: Everything that runs Redis.
 REDIS_SERVICES = (*NODES, *SENTINELS)
 _UPGRADE = "-upgrade"
+_CLOCK = "-clock"
 _ROOT = Path(__file__).resolve().parents[1]
 #: Seconds for pulling a base and building on it.
 _BUILD = 900.0
@@ -20,7 +21,7 @@ _BUILD_SCRIPT = """
 set -euo pipefail
 for lib in log settings compose apt engine bases images; do . "scripts/lib/$lib.sh"; done
 use_overlay drill
-ensure_images redis-upgrade
+ensure_images "$1"
 """
 
 
@@ -49,8 +50,28 @@ def build_upgrade(stack: Stack) -> None:
         If it cannot be built, or its data could not be read by the stack's image and the other way round.
 
     """
+    _build(stack, "redis-upgrade")
+    name = image_name(upgrade_tag(stack))
+    said = docker("run", "--rm", "--network", "none", "--entrypoint", "redis-server", name, "--version")
+    other = next(word[2:] for word in said.split() if word.startswith("v="))
+    refusal = refuse_upgrade(redis_version(stack, NODES[0]), other)
+    if refusal:
+        raise RuntimeError(refusal)
+
+
+def clock_tag(stack: Stack) -> str:
+    """Return the tag of the Redis image with a clock that can jump."""
+    return configured_tag(stack) + _CLOCK
+
+
+def build_clock(stack: Stack) -> None:
+    """Build the image with a clock that can jump, unless it is there. Raises ``RuntimeError`` if that fails."""
+    _build(stack, "redis-clock")
+
+
+def _build(stack: Stack, service: str) -> None:
     done = subprocess.run(
-        ["bash", "-c", _BUILD_SCRIPT],  # noqa: S607
+        ["bash", "-c", _BUILD_SCRIPT, "bash", service],  # noqa: S607
         cwd=_ROOT,
         env={**stack.environment, "IMAGE_TAG": configured_tag(stack)},
         capture_output=True,
@@ -60,13 +81,7 @@ def build_upgrade(stack: Stack) -> None:
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:
-        raise RuntimeError(f"the image to upgrade to could not be built: {done.stderr.strip()[-1000:]}")
-    name = image_name(upgrade_tag(stack))
-    said = docker("run", "--rm", "--network", "none", "--entrypoint", "redis-server", name, "--version")
-    other = next(word[2:] for word in said.split() if word.startswith("v="))
-    refusal = refuse_upgrade(redis_version(stack, NODES[0]), other)
-    if refusal:
-        raise RuntimeError(refusal)
+        raise RuntimeError(f"the image of {service} could not be built: {done.stderr.strip()[-1000:]}")
 
 
 def refuse_upgrade(running: str, other: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import limits, maintenance, network, nodes, sentinels, storage, trader
+from . import clock, limits, maintenance, network, nodes, sentinels, storage, trader
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -13,6 +13,7 @@ _MODULES = (
     network,
     storage,
     limits,
+    clock,
     maintenance,
     trader,
 )

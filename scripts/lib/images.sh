@@ -4,8 +4,8 @@
 
 IMAGE_LABEL=build-inputs
 
-# ensure_images <service>...; services: redis-1, redis-upgrade, trader, trader-runtime, drill-tools, checks (in the order
-# of their dependencies)
+# ensure_images <service>...; services: redis-1, redis-upgrade, redis-clock, trader, trader-runtime, drill-tools, checks (in
+# the order of their dependencies)
 ensure_images() {
     choose_bases
     [[ " $* " != *" redis-upgrade "* ]] || choose_upgrade_base
@@ -26,6 +26,7 @@ ensure_images() {
 
 inputs_of_redis_1() { hash_of "$REDIS_IMAGE" redis-conf sentinel-conf; }
 inputs_of_redis_upgrade() { hash_of "upgrade to $UPGRADE_REDIS_IMAGE" redis-conf sentinel-conf; }
+inputs_of_redis_clock() { hash_of "$(docker image inspect --format "{{ .Id }}" "$(image_of redis-1)")" drills/clock; }
 inputs_of_trader() { hash_of "$PYTHON_IMAGE" trader_node; }
 inputs_of_trader_runtime() { hash_of "$PYTHON_IMAGE" trader_node/Dockerfile trader_node/requirements.lock; }
 inputs_of_drill_tools() { hash_of "$(inputs_of_trader_runtime)" drills/Dockerfile; }
@@ -49,6 +50,7 @@ inputs_variable() {
     case $1 in
         redis-1) echo REDIS_BUILD_INPUTS ;;
         redis-upgrade) echo UPGRADE_BUILD_INPUTS ;;
+        redis-clock) echo CLOCK_BUILD_INPUTS ;;
         trader) echo TRADER_BUILD_INPUTS ;;
         trader-runtime) echo RUNTIME_BUILD_INPUTS ;;
         drill-tools) echo DRILL_TOOLS_BUILD_INPUTS ;;
@@ -66,6 +68,7 @@ image_of() {
     case $1 in
         redis-1) echo "nautilus-redis-ha/redis:$tag" ;;
         redis-upgrade) echo "nautilus-redis-ha/redis:$tag-upgrade" ;;
+        redis-clock) echo "nautilus-redis-ha/redis:$tag-clock" ;;
         *) echo "nautilus-redis-ha/$1:$tag" ;;
     esac
 }
