@@ -65,6 +65,10 @@ def main(
     except (DockerError, LimitsError, BusyError, _MistakeError) as error:
         print(f"drill: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+    except TimeoutError as error:
+        hint = "./scripts/drill --down removes a stack of the drills' own"
+        print(f"drill: the stack could not be healed: {error}; {hint}", file=sys.stderr)
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("drill: interrupted; what was broken is healed", file=sys.stderr)
         raise typer.Exit(130) from None

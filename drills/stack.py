@@ -191,7 +191,8 @@ class Stack:
     def running(self, service: str) -> bool:
         """Whether a service's container runs and is not paused."""
         state = self.inspect_container(service)["State"]
-        return bool(state["Running"] and not state["Paused"])
+        # One that ends again and again counts as running for Docker, between its attempts too.
+        return bool(state["Running"] and not state["Paused"] and not state["Restarting"])
 
     def healthy(self, service: str) -> bool:
         """Whether a service's healthcheck succeeds."""

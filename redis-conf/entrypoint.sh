@@ -45,6 +45,8 @@ main() {
     # that Redis refuses writes until there is room; by default the signal kills it. Ignored signals survive exec.
     trap '' XFSZ
     refuse_unread_snapshot
+    torn=$(sh "$HERE/torn-tail.sh" "$AOF")
+    [ -z "$torn" ] || log "$torn"
     write_config
     if [ -z "$SENTINELS" ]; then
         log "no SENTINELS: a single instance, always master"

@@ -106,7 +106,17 @@ class PowerLossOfAll(PowerLoss):
         replayed = self.stack.link()["replayed"] - self._replayed
         if replayed <= 0:
             raise RuntimeError(f"{cuts}; and yet some node still had everything: nothing was lost by Redis")
-        return f"{cuts}; the trader's link sent {replayed} writes again that no node had any more"
+        self._start_again()
+        return (
+            f"{cuts}; the trader's link sent {replayed} writes again that no node had any more; all started once more"
+        )
+
+    def _start_again(self) -> None:
+        """Kill and start all nodes: what they have appended behind a torn tail has to be read as it was applied."""
+        self.stack.wait_for_writes(20, FAILOVER)
+        self.stack.kill(*NODES)
+        self.stack.start(*NODES)
+        wait_until(lambda: self.stack.link()["state"] == "ready", FAILOVER, "the link applies writes")
 
     def heal(self) -> None:
         """Start them again."""
