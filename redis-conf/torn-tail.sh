@@ -16,9 +16,15 @@ name=$(awk '$5 == "type" && $6 == "i" { name = $2 } END { print name }' "$manife
 [ -n "$name" ] && [ -s "$1/$name" ] || exit 0
 
 said=$(redis-check-aof "$1/$name" 2>&1) && exit 0
-# The end of the last whole command or transaction. What is wrong behind it, the tool does not always tell.
-intact=$(echo "$said" | sed -n 's/.*ok_up_to=\([0-9]*\),.*/\1/p')
+# The end of the last whole command or transaction.
+intact=$(printf '%s\n' "$said" | sed -n 's/.*ok_up_to=\([0-9]*\),.*/\1/p')
+wrong=$(printf '%s\n' "$said" | sed -n 's/^0x[ 0-9a-f]*: //p')
 [ -n "$intact" ] || exit 0
+case $wrong in
+    # The last two: the file ends where the end of a line should be. Anything else is damage.
+    'Expected to read '* | 'Reached EOF '* | 'Expected \r\n, got: 00'* | 'Expected \r\n, got: 0d00') ;;
+    *) exit 0 ;;
+esac
 
 # Whether the rest is the beginning of one transaction. Damage in the middle has an EXEC behind it, up to its line's end.
 torn() {

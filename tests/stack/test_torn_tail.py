@@ -39,6 +39,10 @@ DAMAGED = (
 before=$(wc -c <new.incr.aof)
 sh /opt/redis-node/torn-tail.sh /tmp/aof
 [ "$(wc -c <new.incr.aof)" = "$before" ] && echo kept
+{ cat /tmp/first; head -c 40 /tmp/second; printf 'garbage instead of the rest, and nothing behind it'; } >new.incr.aof
+before=$(wc -c <new.incr.aof)
+sh /opt/redis-node/torn-tail.sh /tmp/aof
+[ "$(wc -c <new.incr.aof)" = "$before" ] && echo kept
 rm /tmp/aof/*
 sh /opt/redis-node/torn-tail.sh /tmp/aof && sh /opt/redis-node/torn-tail.sh /tmp/nowhere && echo nothing
 """
@@ -68,4 +72,4 @@ def test_every_cut_ends_at_a_whole_transaction() -> None:
 
 
 def test_damage_that_is_no_torn_end_is_left_to_redis() -> None:
-    assert run(DAMAGED) == ["kept", "nothing"]
+    assert run(DAMAGED) == ["kept", "kept", "nothing"]
