@@ -32,6 +32,8 @@ class Comparison:
     counts: TraderCounts = field(default_factory=TraderCounts)
     #: Every difference as one line.
     differences: list[str] = field(default_factory=list)
+    #: The ids of all orders that the node knows.
+    orders: frozenset[str] = frozenset()
 
     @property
     def exact(self) -> bool:
@@ -104,7 +106,7 @@ def compare_later(own: Record, held: Record, known: Record, keep_minutes: float,
     gone = {line for earlier in (known, own) for line in _gone(earlier, held, own, oldest_kept)}
     doubled = list(_doubled(held))
     counts.lost, counts.duplicated = len(gone), len(doubled)
-    return Comparison(counts, [*sorted(gone), *doubled])
+    return Comparison(counts, [*sorted(gone), *doubled], frozenset(own["orders"]))
 
 
 def _without_purged_links(own: Record, held: Record) -> Record:

@@ -179,8 +179,7 @@ class Drill:
         caught = _since(before, after, ("told_early", "lost_replies", "replayed", "holds"))
         evidence.trader_caught = caught
         evidence.trader.replayed = _since(before, after, ("replayed",))
-        orders = stack.report()["orders"].keys() - known["orders"].keys()
-        evidence.trader.orders_during_fault = len(orders)
+        evidence.trader.orders_during_fault = len(comparison.orders - known["orders"].keys())
         evidence.trader_restarted = identity(stack) != process
 
     def interrupted(self, repetition: int = 1) -> DrillResult:

@@ -146,13 +146,15 @@ def came_up_beside(spans: Sequence[NodeSpan], started: Mapping[str, float]) -> f
     """
     masters = [span for span in spans if span.state == "master"]
     total = 0.0
-    for before, span in itertools.pairwise(sorted(spans, key=lambda span: (span.node, span.began))):
-        came_up = before.node == span.node and before.state == "silent" and span.state == "master"
-        if came_up and span.began >= started.get(span.node, 0.0) > 0.0:
+    for node, at in started.items():
+        heard = [span for span in spans if span.node == node and span.state != "silent" and span.began >= at > 0.0]
+        # What it says first is what it has come up as; later it may have been promoted.
+        first = min(heard, key=lambda span: span.began, default=None)
+        if first is not None and first.state == "master":
             total += sum(
-                max(0.0, min(span.ended, other.ended) - max(span.began, other.began))
+                max(0.0, min(first.ended, other.ended) - max(first.began, other.began))
                 for other in masters
-                if other.node != span.node
+                if other.node != node
             )
     return total
 

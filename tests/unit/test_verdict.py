@@ -205,6 +205,13 @@ def test_only_a_restarted_node_has_to_know_better() -> None:
     # It came up as a replica and was promoted later.
     promoted = [span.model_copy(update={"state": "replica"}) if span.began == 6 else span for span in spans]
     assert came_up_beside(promoted, {"redis-1": 5.5}) == 0.0
+    # So did this one, and its promotion cut the observer's connection for a moment.
+    blink = [
+        NodeSpan(node="redis-1", began=5.8, ended=6, state="replica"),
+        NodeSpan(node="redis-1", began=6, ended=6.1, state="silent"),
+        NodeSpan(node="redis-1", began=6.1, ended=10, state="master"),
+    ]
+    assert came_up_beside([*spans[:2], *blink, *spans[4:]], {"redis-1": 5.5}) == 0.0
     # All were down, and one of them came up as the master.
     alone = [span for span in spans if span.node == "redis-1"]
     assert came_up_beside(alone, {"redis-1": 5.5}) == 0.0
