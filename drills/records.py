@@ -83,7 +83,10 @@ def compare_records(own: Record, held: Record, known: Record, keep_minutes: floa
     found = compare_later(own, held, known, keep_minutes, now_ns)
     counts = found.counts
     settled = _settled(held)
-    for line in differences(own, _without_purged_links(own, settled) if keep_minutes else settled):
+    forgets = keep_minutes > 0
+    left = _without_loose_links(own, settled, forgets=forgets)
+    right = _without_loose_links(settled, own, forgets=forgets)
+    for line in differences(left, right):
         found.differences.append(line)
         if line.endswith(_ONLY_OWN):
             counts.lost += 1
@@ -109,18 +112,27 @@ def compare_later(own: Record, held: Record, known: Record, keep_minutes: float,
     return Comparison(counts, [*sorted(gone), *doubled], frozenset(own["orders"]))
 
 
-def _without_purged_links(own: Record, held: Record) -> Record:
-    """Return what Redis holds without the links from orders to positions that the node has purged.
+def _without_loose_links(record: Record, other: Record, *, forgets: bool) -> Record:
+    """Return a record without the links from orders to positions that say nothing about a loss.
 
-    Nautilus purges closed positions and closed orders one after the other, each by its own age. The link goes with the
-    order, so for a minute it may point to a position that is gone from memory and from Redis.
+    A link to an order that neither side knows: Nautilus writes it before the order, and was killed in between, with the
+    order still in its own buffer. It is never removed.
+
+    Where the node ``forgets``, a link to a position that neither side knows: closed positions and closed orders are
+    purged one after the other, each by its own age. The link goes with the order, and a node that loads the order in
+    between links it again.
     """
-    positions = own["positions"].keys() | held["positions"].keys()
-    links = held["index"].get("order_position")
+    links = record["index"].get("order_position")
     if not links:
-        return held
-    kept = {order: position for order, position in links.items() if position in positions}
-    return {**held, "index": {**held["index"], "order_position": kept}}
+        return record
+    orders = record["orders"].keys() | other["orders"].keys()
+    positions = record["positions"].keys() | other["positions"].keys()
+    kept = {
+        order: position
+        for order, position in links.items()
+        if order in orders and (position in positions or not forgets)
+    }
+    return {**record, "index": {**record["index"], "order_position": kept}}
 
 
 def _gone(known: Record, held: Record, own: Record, oldest_kept: float) -> Iterator[str]:

@@ -87,14 +87,30 @@ def test_a_node_that_trades_on_may_be_behind_redis_but_not_ahead() -> None:
     assert not compare_later(later, record(), record(), 0.0, NOW).exact
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(5, {}), (0, {"phantom": 1})])
-def test_a_link_to_a_purged_position_is_none_of_ours(keep: float, expected: dict[str, int]) -> None:
-    own, held = record(), record()
-    own["index"] = {"order_position": {}}
-    held["index"] = {"order_position": {"O-1": "P-0"}}
-    assert counts(own, held, record(), keep) == expected
-    held["index"] = {"order_position": {"O-1": "P-1"}}
-    assert counts(own, held, record(), keep) == {"phantom": 1}
+def linked(order: str, position: str) -> dict[str, Any]:
+    return record() | {"index": {"order_position": {order: position}}}
+
+
+@pytest.mark.parametrize("own_side", [True, False])
+@pytest.mark.parametrize(("keep", "exact"), [(5, True), (0, False)])
+def test_a_link_to_a_purged_position_is_no_difference_where_the_node_purges(
+    keep: float, exact: bool, own_side: bool
+) -> None:
+    unlinked = record() | {"index": {"order_position": {}}}
+    pair = (linked("O-1", "P-0"), unlinked) if own_side else (unlinked, linked("O-1", "P-0"))
+    assert compare_records(*pair, record(), keep, NOW).exact is exact
+    present = (linked("O-1", "P-1"), unlinked) if own_side else (unlinked, linked("O-1", "P-1"))
+    assert not compare_records(*present, record(), keep, NOW).exact
+
+
+@pytest.mark.parametrize("keep", [5, 0])
+def test_a_link_to_an_order_that_died_with_the_node_is_no_difference(keep: float) -> None:
+    unlinked = record() | {"index": {"order_position": {}}}
+    assert compare_records(unlinked, linked("O-9", "P-1"), record(), keep, NOW).exact
+    # Once the node has known the order it may not be gone.
+    known = record()
+    known["orders"]["O-9"] = known["orders"]["O-1"]
+    assert not compare_records(unlinked, linked("O-9", "P-1"), known, keep, NOW).exact
 
 
 def netted(*events: tuple[str, float]) -> dict[str, Any]:
