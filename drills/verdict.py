@@ -154,7 +154,8 @@ def came_up_beside(spans: Sequence[NodeSpan], started: Mapping[str, float]) -> f
             total += sum(
                 max(0.0, min(first.ended, other.ended) - max(first.began, other.began))
                 for other in masters
-                if other.node != node
+                # One that was promoted while this one started, it could not know of.
+                if other.node != node and other.began < at
             )
     return total
 

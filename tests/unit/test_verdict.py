@@ -212,6 +212,9 @@ def test_only_a_restarted_node_has_to_know_better() -> None:
         NodeSpan(node="redis-1", began=6.1, ended=10, state="master"),
     ]
     assert came_up_beside([*spans[:2], *blink, *spans[4:]], {"redis-1": 5.5}) == 0.0
+    # All were restarted, and another one was promoted in the same moment.
+    late = [span.model_copy(update={"began": 6.2}) if span.began == 4 else span for span in spans]
+    assert came_up_beside(late, {"redis-1": 5.5}) == 0.0
     # All were down, and one of them came up as the master.
     alone = [span for span in spans if span.node == "redis-1"]
     assert came_up_beside(alone, {"redis-1": 5.5}) == 0.0
