@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from . import images
 from .faults.network import heal_network
-from .stack import HELPER_LABEL, MASTER_NAME, NODES, SENTINELS, SERVICES, DockerError, Stack, docker
+from .stack import HELPER_LABEL, MASTER_NAME, NODES, SENTINELS, SERVICES, DockerError, Stack, docker, environment_of
 from .waiting import wait_until
 
 #: Appended by redis-conf/entrypoint.sh, from the container's environment or with these defaults.
@@ -153,7 +153,7 @@ def _heal_nodes(stack: Stack) -> Iterator[str]:
 
 def _heal_node(stack: Stack, node: str, container: Mapping[str, Any]) -> Iterator[str]:
     client: Any = stack.client(node)
-    wanted = node_settings(stack.execute(node, "cat", "/opt/redis-node/redis.conf"), _environment(container))
+    wanted = node_settings(stack.execute(node, "cat", "/opt/redis-node/redis.conf"), environment_of(container))
     is_set: Mapping[str, str] = client.config_get("*")
     for name, value in wanted.items():
         if not same(is_set[name], value):
@@ -197,7 +197,7 @@ def _plain(value: str) -> str:
 
 def _heal_sentinels(stack: Stack) -> Iterator[str]:
     for sentinel in SENTINELS:
-        wanted = sentinel_settings(_environment(stack.inspect_container(sentinel)))
+        wanted = sentinel_settings(environment_of(stack.inspect_container(sentinel)))
 
         def different(sentinel: str = sentinel, wanted: dict[str, str] = wanted) -> dict[str, str]:
             seen = stack.seen_by(sentinel)
@@ -230,7 +230,3 @@ def sentinel_settings(environment: Mapping[str, str]) -> dict[str, str]:
         "parallel-syncs": "1",
         "quorum": environment.get("SENTINEL_QUORUM") or "2",
     }
-
-
-def _environment(container: Mapping[str, Any]) -> dict[str, str]:
-    return dict(entry.split("=", 1) for entry in container["Config"]["Env"])

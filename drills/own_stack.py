@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .guard import facts, forbidden, refuse
 from .healing import heal_everything
-from .stack import NODES, SENTINELS, DockerError, Stack, docker
+from .stack import NODES, SENTINELS, DockerError, Stack, docker, port_variable
 from .unfinished import BusyError, Unfinished
 from .waiting import wait_until
 
@@ -220,9 +220,7 @@ def _addresses() -> dict[str, str]:
         raise UserError(
             "every subnet from 172.28.120.0/24 to 172.28.199.0/24 is taken by a Docker network: remove unused ones"
         )
-    return {"SUBNET_PREFIX": subnet} | {
-        f"{service.upper().replace('-', '_')}_PORT": str(port) for service, port in _ports(shift).items()
-    }
+    return {"SUBNET_PREFIX": subnet} | {port_variable(service): str(port) for service, port in _ports(shift).items()}
 
 
 def _ports(shift: int) -> dict[str, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 
 from .ledger import Verdict
-from .outages import Outage, Outages
+from .outages import Outages
 from .records import Comparison, compare_trader
 from .results import TraderCounts
 from .stack import NODES
-from .traffic import Accepted, Operation, Traffic, wait_until_replicated
+from .traffic import Accepted, Traffic, wait_until_replicated
+from .verdict import under_way
 from .waiting import wait_until
 
 #: Differences that a failure shows; there may be thousands.
@@ -71,7 +72,7 @@ class LiveLedger:
             raise MismatchError("ledger: no append was acknowledged, so nothing was compared")
         for outage in self._outages.made:
             # What came before the ledger cannot show in it.
-            if outage.began >= self._began and not _under_way(accepted.operations, outage):
+            if outage.began >= self._began and not under_way(accepted.operations, outage.began, outage.confirmed):
                 raise MismatchError(f"ledger: no append was under way while {outage.name} took hold: it proves nothing")
         return verdict
 
@@ -106,7 +107,3 @@ class Positions:
             shown = "\n".join(f"  {line}" for line in comparison.differences[:_SHOWN])
             raise MismatchError(f"positions: the node and Redis differ: {comparison}\n{shown}")
         return comparison.counts
-
-
-def _under_way(operations: list[Operation], outage: Outage) -> bool:
-    return any(op.began <= outage.confirmed and op.ended >= outage.began for op in operations)

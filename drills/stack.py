@@ -78,7 +78,16 @@ def containers_of(project: str) -> dict[str, Any]:
     }
 
 
-def _port_variable(service: str) -> str:
+def environment_of(container: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment with which a container was made, from what Docker knows of it.
+
+    A variable that Compose passes on though it is not set has no value there: it is empty.
+    """
+    return {name: value for name, _, value in (entry.partition("=") for entry in container["Config"]["Env"])}
+
+
+def port_variable(service: str) -> str:
+    """Return the setting that holds the published port of a node or a Sentinel."""
     return service.upper().replace("-", "_") + "_PORT"
 
 
@@ -162,10 +171,8 @@ class Stack:
             "STACK_ENVIRONMENT": labels.get("nautilus-redis-ha.environment", "development"),
         }
         for service, names in _SHOWN_BY.items():
-            for entry in found[service]["Config"]["Env"] if service in found else ():
-                name, _, value = entry.partition("=")
-                if name.startswith(names):
-                    environment[name] = value
+            shown = environment_of(found[service]) if service in found else {}
+            environment |= {name: value for name, value in shown.items() if name.startswith(names)}
         for mount in found["trader"]["Mounts"]:
             if mount["Destination"] in _MOUNTED:
                 environment[_MOUNTED[mount["Destination"]]] = mount["Source"]
@@ -181,7 +188,7 @@ class Stack:
                 continue
             bindings = [ports for ports in found[service]["HostConfig"]["PortBindings"].values() if ports]
             if bindings:
-                environment[_port_variable(service)] = bindings[0][0]["HostPort"]
+                environment[port_variable(service)] = bindings[0][0]["HostPort"]
         directory = Path(labels.get("com.docker.compose.project.working_dir", root))
         files = [Path(name) for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
         inside = tuple(str(file.relative_to(directory)) for file in files if file.is_relative_to(directory))
@@ -326,7 +333,7 @@ class Stack:
         """Return a client of a node or a Sentinel, by its published port; ``decode``: replies are text."""
         return Redis(
             host=_HOST,
-            port=int(self.environment.get(_port_variable(service), _DEFAULT_PORTS[service])),
+            port=int(self.environment.get(port_variable(service), _DEFAULT_PORTS[service])),
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             decode_responses=decode,
@@ -474,11 +481,8 @@ class Stack:
 
     def keeps_closed_minutes(self) -> float:
         """Return for how many minutes the node keeps what is closed; 0: for ever."""
-        for entry in self.inspect_container("trader")["Config"]["Env"]:
-            name, _, value = entry.partition("=")
-            if name == "TRADER_KEEP_CLOSED_MINUTES" and value:
-                return float(value)
-        return _KEEPS_CLOSED_MINUTES
+        minutes = environment_of(self.inspect_container("trader")).get("TRADER_KEEP_CLOSED_MINUTES")
+        return float(minutes) if minutes else _KEEPS_CLOSED_MINUTES
 
     def wait_for_writes(self, entries: int = 10, seconds: float = 30.0) -> None:
         """Wait until the link has applied more entries: proof that the node trades and Redis takes it."""

@@ -7,7 +7,7 @@ the run ended before everything was well again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .limits import Limits
@@ -160,9 +160,9 @@ def came_up_beside(spans: Sequence[NodeSpan], started: Mapping[str, float]) -> f
     return total
 
 
-def under_way(evidence: Evidence, began: float, ended: float) -> int:
+def under_way(operations: Iterable[Operation], began: float, ended: float) -> int:
     """Return how many operations were under way at some moment of a time."""
-    return sum(1 for op in evidence.operations if op.began <= ended and op.ended >= began)
+    return sum(1 for op in operations if op.began <= ended and op.ended >= began)
 
 
 def longest_wait(evidence: Evidence, began: float, ended: float) -> float:
@@ -197,7 +197,7 @@ def _took_place(evidence: Evidence) -> list[Check]:
     detail = f"for {two:.1f} s" if two else "none"
     found.append(Check(name="no restarted node is a second master", passed=two <= _ONE_LOOK, detail=detail))
     if evidence.inject is not None and evidence.confirmed is not None:
-        count = under_way(evidence, evidence.inject, evidence.confirmed)
+        count = under_way(evidence.operations, evidence.inject, evidence.confirmed)
         found.append(
             Check(name="operations were in flight", passed=count > 0, detail=f"{count} while the fault took hold")
         )
