@@ -13,6 +13,7 @@ import pytest
 from drills.stack import Stack, docker
 from drills.waiting import wait_until
 
+from .checks import new_orders
 from .conftest import ROOT
 
 ENVIRONMENT = {
@@ -81,7 +82,7 @@ def test_single_instance_survives_a_restart_of_redis(single: Stack) -> None:
     before = single.report()
     single.kill("redis-1")
     single.start("redis-1")
-    wait_until(lambda: len(single.report()["orders"]) > len(before["orders"]) + 20, 60, "the node trades on")
+    wait_until(lambda: new_orders(single, before) > 20, 60, "the node trades on")
     own = single.report("--quiesce")
     held = single.in_redis("redis-1")
     single.report("--resume")

@@ -11,7 +11,7 @@ from drills.runner import identity
 from drills.stack import NODES, SENTINELS, Stack
 from drills.waiting import wait_until
 
-from .checks import check_nothing_lost, fail_over
+from .checks import check_nothing_lost, fail_over, new_orders
 from .conftest import Journal
 
 
@@ -55,8 +55,8 @@ def test_node_that_is_held_is_healthy(stack: Stack) -> None:
         fault.inject()
         wait_until(stack.holding, 30, "the link holds writes")
         # One batch is on its way; the others wait in Nautilus, which sends them one after another.
-        orders = len(stack.report()["orders"])
-        wait_until(lambda: len(stack.report()["orders"]) > orders + 20, 30, "the node trades on while it is held")
+        known = stack.report()
+        wait_until(lambda: new_orders(stack, known) > 20, 30, "the node trades on while it is held")
         assert stack.healthy("trader")
     finally:
         fault.heal()
@@ -66,8 +66,8 @@ def test_trader_stops_cleanly_while_redis_is_down(stack: Stack, journal: Journal
     stack.kill(*SENTINELS)
     stack.kill(*NODES)
     wait_until(stack.holding, 30, "the link holds writes")
-    orders = len(stack.report()["orders"])
-    wait_until(lambda: len(stack.report()["orders"]) > orders + 20, 30, "the node trades on while Redis is down")
+    before = stack.report()
+    wait_until(lambda: new_orders(stack, before) > 20, 30, "the node trades on while Redis is down")
     known = stack.report()
     stack.stop("trader", 20)
     state = stack.inspect_container("trader")["State"]
