@@ -5,6 +5,18 @@ COMPOSE_FILES=(-f "$ROOT/compose/base.yaml")
 
 use_overlay() { COMPOSE_FILES+=(-f "$ROOT/compose/$1.yaml"); }
 
+# The overlays with which the containers of this project were made: they know. Not the user's own node: that overlay needs
+# settings which only ./scripts/up was given, and nothing here depends on it.
+use_running_overlays() {
+    local file
+    while read -r file; do
+        [[ $file == "$ROOT"/compose/*.yaml && " ${COMPOSE_FILES[*]} " != *" $file "* ]] || continue
+        [[ $file != */own-strategy.yaml ]] || continue
+        COMPOSE_FILES+=(-f "$file")
+    done < <(docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
+        --format '{{ .Label "com.docker.compose.project.config_files" }}' 2>/dev/null | tr ',' '\n')
+}
+
 compose() { docker compose --project-directory "$ROOT" "${COMPOSE_FILES[@]}" "$@"; }
 
 # Is any container of this project running?

@@ -56,5 +56,11 @@ run_stack_tests() {
     COMPOSE_PROJECT_NAME=$project SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
         REDIS_1_PORT=16386 REDIS_2_PORT=16387 REDIS_3_PORT=16388 \
         SENTINEL_1_PORT=26386 SENTINEL_2_PORT=26387 SENTINEL_3_PORT=26388 \
-        "$VENV/bin/python" -m pytest -p no:cacheprovider tests/stack "$@" </dev/null
+        stack_pytest tests/stack "$@"
+}
+
+stack_pytest() { # stack_pytest <argument of pytest>...
+    local marked=()
+    ${LONG:-false} || marked=(-m "not long")
+    "$VENV/bin/python" -m pytest -p no:cacheprovider "${marked[@]}" "$@" </dev/null
 }

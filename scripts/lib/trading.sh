@@ -18,6 +18,6 @@ show_that_it_trades() {
 
 # Any node will do: a replica is at most a moment behind.
 orders_in_redis() {
-    compose exec -T redis-1 redis-cli SCARD "trader-$(setting TRADER_ID TRADER-001):index:orders" 2>/dev/null |
+    redis_cli redis-1 SCARD "trader-$(setting TRADER_ID TRADER-001):index:orders" 2>/dev/null |
         grep -E '^[0-9]+$' || echo 0
 }
