@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import random
@@ -26,6 +27,7 @@ from .interrupts import as_interrupt, uninterrupted
 from .limits import Limits, LimitsError, read_limits
 from .live import LiveView, line
 from .report import write
+from .report.overall import by_drill, seconds
 from .results import DrillReport, DrillResult, Environment
 from .runner import Drill
 from .stack import DockerError, Stack, docker
@@ -82,8 +84,8 @@ class _MistakeError(ValueError):
 def _chosen(names: list[str]) -> list[str]:
     unknown = [name for name in names if name not in FAULTS and name != ALL]
     if unknown:
-        close = [name for name in FAULTS if unknown[0].replace("_", "-").lower() in name]
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        close = difflib.get_close_matches(unknown[0].replace("_", "-").lower(), FAULTS, 1)
+        hint = f", did you mean {close[0]}?" if close else ";"
         raise _MistakeError(f'there is no drill "{unknown[0]}"{hint} ./scripts/drill lists them')
     return list(FAULTS) if ALL in names else list(dict.fromkeys(names))
 
@@ -182,28 +184,21 @@ def _summary(results: DrillReport, folder: Path) -> None:
     table.add_column("drill")
     for title in columns:
         table.add_column(title, justify="right")
-    by_name: dict[str, list[DrillResult]] = {}
-    for result in results.drills:
-        by_name.setdefault(result.name, []).append(result)
-    for name, runs in by_name.items():
-        ran = [run for run in runs if run.status != "skipped"]
-        if not ran:
-            table.add_row(name, f"[yellow]skipped[/] {escape(runs[0].reason[:40])}")
+    for drill in by_drill(results):
+        if not drill.runs:
+            table.add_row(drill.name, f"[yellow]skipped[/] {escape(drill.skipped[:40])}")
             continue
-        passed = sum(run.status == "passed" for run in ran)
-        first = [run.availability.first_write for run in ran if run.availability.first_write is not None]
-        whole = [run.availability.redundancy for run in ran if run.availability.redundancy is not None]
         table.add_row(
-            name,
-            f"[{'green' if passed == len(ran) else 'bold red'}]{passed} of {len(ran)}[/]",
-            f"{max(run.availability.longest_stall for run in ran):.2f}",
-            f"{max(first):.2f}" if first else "",
-            f"{max(whole):.1f}" if whole else "",
-            f"{sum(run.appender.acknowledged for run in ran):,}",
-            f"{sum(run.appender.replayed + run.trader.replayed for run in ran):,}",
-            f"{sum(run.trader.orders for run in ran):,}",
-            str(sum(run.appender.lost + run.trader.lost for run in ran)),
-            str(sum(run.appender.duplicated + run.trader.duplicated for run in ran)),
+            drill.name,
+            f"[{'green' if drill.passed == drill.runs else 'bold red'}]{drill.passed} of {drill.runs}[/]",
+            seconds(drill.longest_stall, 2),
+            seconds(drill.first_write, 2),
+            seconds(drill.redundancy, 1),
+            f"{drill.appends:,}",
+            f"{drill.replayed:,}",
+            f"{drill.orders:,}",
+            str(drill.lost),
+            str(drill.duplicated),
         )
     console.print(table)
     for result in results.drills:
