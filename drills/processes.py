@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from .network import Network
-from .security import ADMIN, REPLICA, SENTINEL_AT_NODES, Account, Certificate, Security
+from .security import ADMIN, REPLICA, SENTINEL_AT_NODES, SENTINEL_AT_SENTINELS, Account, Certificate, Security
 from .waiting import wait_until
 
 MASTER_NAME = "mymaster"
@@ -317,9 +317,10 @@ class Cluster:
             lines.append(f"sentinel auth-user {MASTER_NAME} {SENTINEL_AT_NODES.name}")
             lines.append(f"sentinel auth-pass {MASTER_NAME} {SENTINEL_AT_NODES.password}")
         if self._security.sentinel_users is not None:
-            lines.append(f"aclfile {_acl_file(folder, [ADMIN, *self._security.sentinel_users])}")
+            lines.append(f"aclfile {_acl_file(folder, [ADMIN, SENTINEL_AT_SENTINELS, *self._security.sentinel_users])}")
             # With which Sentinels ask one another.
-            lines += [f"sentinel sentinel-user {ADMIN.name}", f"sentinel sentinel-pass {ADMIN.password}"]
+            peer = SENTINEL_AT_SENTINELS
+            lines += [f"sentinel sentinel-user {peer.name}", f"sentinel sentinel-pass {peer.password}"]
         first = self.node_ports[0]
         config.write_text(
             f"bind {self.address(port)}\ndir {folder}\nprotected-mode no\n"

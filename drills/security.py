@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trader_node import acl
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -63,14 +65,10 @@ class Account:
         return f"user {self.name} on >{self.password} {self.rights}"
 
 
-#: What Sentinels may do at the nodes, and replicas at their master.
-SENTINEL_AT_NODES = Account(
-    "sentinel",
-    "of-sentinels",
-    "resetchannels &__sentinel__:hello -@all +ping +info +role +publish +subscribe +client|setname +client|kill "
-    "+multi +exec +slaveof +config|rewrite +script|kill",
-)
-REPLICA = Account("replica", "of-replicas", "-@all +ping +replconf +psync")
+#: What Sentinels may do at the nodes and at each other, and replicas at their master.
+SENTINEL_AT_NODES = Account("sentinel", "of-sentinels", acl.SENTINEL_AT_NODES)
+SENTINEL_AT_SENTINELS = Account("sentinel", "of-sentinels", acl.SENTINEL_AT_SENTINELS)
+REPLICA = Account("replica", "of-replicas", acl.REPLICA)
 ADMIN = Account("admin", "of-admins")
 
 

@@ -27,7 +27,7 @@ from drills.processes import Cluster, LinkProcess, Process, free_ports, freeze, 
 from drills.security import ADMIN, Account, Authority, Security
 from drills.waiting import wait_until
 from trader_node.link import wire
-from trader_node.link.rights import OPTIONAL_COMMANDS, node_rights, sentinel_rights
+from trader_node.link.rights import node_rights, sentinel_rights
 
 ID = "TRADER-001"
 AT_NODES = Account("trader", "n0de-s3cret", node_rights(ID))
@@ -304,14 +304,13 @@ def test_a_wrong_password_is_told_until_it_is_right(
     assert _get(link, "/healthz")[0] == 200
 
 
-def test_the_optional_rights_are_optional(
-    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
+def test_a_trader_cannot_read_the_password_of_the_replicas(
+    serve: Callable[..., tuple[int, Process]], tmp_path: Path
 ) -> None:
-    rights = AT_NODES.rights.replace(OPTIONAL_COMMANDS, "")
-    port, _ = serve("port PORT", _acl_file(tmp_path, Account(AT_NODES.name, AT_NODES.password, rights)))
-    link = start_link(f"redis://trader:{AT_NODES.password}@127.0.0.1:{port}", LINK_ID=ID)
-    _wait_until_ready(link)
-    assert _client(link).rpush(f"trader-{ID}:list", 1) == 1
+    port, _ = serve("port PORT", "masterauth of-replicas", _acl_file(tmp_path, AT_NODES))
+    assert _admin(port).config_get("masterauth") == {"masterauth": "of-replicas"}
+    with pytest.raises(NoPermissionError):
+        Redis(port=port, username=AT_NODES.name, password=AT_NODES.password).config_get("masterauth")
 
 
 def test_rights_that_are_missing_are_named(

@@ -1,7 +1,8 @@
 """The least rights with which a link works: ACL rules for its user at the nodes and at the Sentinels.
 
 ``python -m trader_node.link.rights TRADER-001`` prints them. Keys are those of one trader, so that a password that
-leaks opens nothing of another one.
+leaks opens nothing of another one. CONFIG GET is not among the rights: it tells ``masterauth``, with which one is a
+replica and gets everybody's data. Without it the link assumes 16 databases.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import sys
 
 #: The link's own handshake, transactions and probes.
 LINK_COMMANDS = "+multi +exec +watch +hset +hmget +role +info +select +ping"
-#: Tells how many databases there are; without it 16 are assumed.
-OPTIONAL_COMMANDS = "+config|get"
 #: What NautilusTrader, the paper node and the commands for people send. FLUSHDB is not among them: an ACL cannot bound
 #: it to the trader's keys.
 TRADER_COMMANDS = (
@@ -23,7 +22,7 @@ TRADER_COMMANDS = (
 def node_rights(trader_id: str) -> str:
     """Return the rules for the link's user at every node."""
     keys = f"~trader-{trader_id}:* ~trader-{trader_id}.link"
-    return f"resetkeys {keys} resetchannels -@all {LINK_COMMANDS} {OPTIONAL_COMMANDS} {TRADER_COMMANDS}"
+    return f"resetkeys {keys} resetchannels -@all {LINK_COMMANDS} {TRADER_COMMANDS}"
 
 
 def sentinel_rights() -> str:
