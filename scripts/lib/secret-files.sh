@@ -1,0 +1,104 @@
+#!/bin/sh
+# The password files, seen from the inside: run as root, on the host or in a container. Prints names and SHA-256 hashes,
+# never a password.
+#
+#   secret-files.sh make NAME:UID...        make the password files that are missing; print the names of those made
+#   secret-files.sh names                   print the names of all password files
+#   secret-files.sh hashes [NAME]           print "NAME HASH..." of each; while a rotation is unfinished both the old and
+#                                           the new one, except for NAME: only the new one
+#   secret-files.sh put FILE UID            write standard input to acl/FILE, in place
+#   secret-files.sh acl nodes|sentinels      print that ACL file
+#   secret-files.sh unfinished              print the names whose rotation is unfinished
+#   secret-files.sh begin NAME              choose the next password, unless that has been done; print "OLD NEW" hashes
+#   secret-files.sh adopt NAME              the password file gets the next password, in place
+#   secret-files.sh show NAME old|new       print that password of an unfinished rotation (for a pipe, never a terminal)
+#   secret-files.sh end NAME                forget the old password
+#
+# Environment: SECRETS (the directory), OWNER (uid:gid of whoever owns the directory).
+set -eu
+umask 077
+
+PASSWORDS=$SECRETS/passwords
+ROTATION=$SECRETS/rotation
+ACL=$SECRETS/acl
+
+main() {
+    action=$1
+    shift
+    case $action in
+        make) make_all "$@" ;;
+        names) list_files "$PASSWORDS" ;;
+        hashes) hashes "${1:-}" ;;
+        put) put "$@" ;;
+        acl) cat "$ACL/$1.acl" 2>/dev/null || : ;;
+        unfinished) list_files "$ROTATION" | sed -n 's/\.new$//p' ;;
+        begin) begin "$1" ;;
+        adopt) in_place "$PASSWORDS/$1" <"$ROTATION/$1.new" ;;
+        show) cat "$ROTATION/$1.$2" ;;
+        end) rm -f "$ROTATION/$1.new" "$ROTATION/$1.old" ;;
+        *) echo "unknown action: $action" >&2 && exit 2 ;;
+    esac
+}
+
+make_all() {
+    for directory in "$PASSWORDS" "$ROTATION" "$ACL"; do
+        mkdir -p "$directory"
+        chown "$OWNER" "$directory"
+    done
+    for entry in "$@"; do
+        name=${entry%:*} uid=${entry##*:} file=$PASSWORDS/${entry%:*}
+        if [ ! -s "$file" ]; then
+            random_password >"$file.incomplete"
+            mv "$file.incomplete" "$file"
+            echo "$name"
+        fi
+        chmod 0600 "$file"
+        chown "$uid:$uid" "$file"
+    done
+}
+
+# 256 bits; hexadecimal, so that it means the same in every configuration file, and all are of one length.
+random_password() { od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+
+list_files() { find "$1" -type f ! -name '*.incomplete' 2>/dev/null | sed 's|.*/||' | LC_ALL=C sort; }
+
+hashes() { # hashes [name of which only the new one counts]
+    list_files "$PASSWORDS" | while read -r name; do
+        if [ ! -e "$ROTATION/$name.new" ]; then
+            echo "$name $(hash_of "$PASSWORDS/$name")"
+        elif [ "$name" = "$1" ]; then
+            echo "$name $(hash_of "$ROTATION/$name.new")"
+        else
+            echo "$name $(hash_of "$ROTATION/$name.old") $(hash_of "$ROTATION/$name.new")"
+        fi
+    done
+}
+
+# Of the password alone: editors and echo end a file with a newline.
+hash_of() { tr -d '\r\n' <"$1" | sha256sum | cut -d ' ' -f 1; }
+
+begin() {
+    if [ ! -e "$ROTATION/$1.new" ]; then
+        tr -d '\r\n' <"$PASSWORDS/$1" >"$ROTATION/$1.old"
+        random_password >"$ROTATION/$1.incomplete"
+        mv "$ROTATION/$1.incomplete" "$ROTATION/$1.new"
+    fi
+    echo "$(hash_of "$ROTATION/$1.old") $(hash_of "$ROTATION/$1.new")"
+}
+
+put() { # put <file> <uid>
+    in_place "$ACL/$1"
+    chmod 0600 "$ACL/$1"
+    chown "$2:$2" "$ACL/$1"
+}
+
+# Containers have the file itself mounted: another file of that name would not reach them. Without emptying it first,
+# so that nobody reads nothing.
+in_place() {
+    cat >"$1.incomplete"
+    dd if="$1.incomplete" of="$1" conv=notrunc status=none
+    truncate -s "$(wc -c <"$1.incomplete")" "$1"
+    rm -f "$1.incomplete"
+}
+
+main "$@"
