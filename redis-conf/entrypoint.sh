@@ -17,7 +17,8 @@
 # and the Sentinels promote another node.
 #
 # Environment: NODE_IP (fixed address, announced to replicas and Sentinels), PEERS and SENTINELS ("ip:port ..." lists;
-# no SENTINELS: a single instance), MASTER_NAME, REDIS_MAXMEMORY, REDIS_MIN_REPLICAS, REDIS_MIN_REPLICAS_MAX_LAG.
+# no SENTINELS: a single instance), MASTER_NAME, REDIS_MAXMEMORY, REDIS_MIN_REPLICAS, REDIS_MIN_REPLICAS_MAX_LAG, BIND
+# (addresses to listen on; all if empty).
 set -eu
 
 HERE=$(dirname "$0")
@@ -213,6 +214,7 @@ min-replicas-max-lag ${REDIS_MIN_REPLICAS_MAX_LAG:-2}
 replica-announce-ip $NODE_IP
 replica-announce-port $NODE_PORT
 CONFIG
+    [ -z "${BIND:-}" ] || echo "bind $BIND" >>"$CONFIG"
 }
 
 log() {

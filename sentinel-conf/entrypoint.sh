@@ -4,7 +4,8 @@
 # Otherwise a restart after a failover would point everyone back at the first master and its old data.
 #
 # Environment: SENTINEL_IP (fixed address), SENTINELS and NODES ("ip:port ..." lists; the first node is the master of an
-# empty stack), MASTER_NAME, SENTINEL_QUORUM, SENTINEL_DOWN_AFTER_MS, SENTINEL_FAILOVER_TIMEOUT_MS.
+# empty stack), MASTER_NAME, SENTINEL_QUORUM, SENTINEL_DOWN_AFTER_MS, SENTINEL_FAILOVER_TIMEOUT_MS, BIND (addresses to
+# listen on; all if empty).
 set -eu
 
 HERE=$(dirname "$0")
@@ -36,6 +37,7 @@ main() {
 
 settings() {
     sed -e "s/@SENTINEL_PORT@/$SENTINEL_PORT/" -e "s/@SENTINEL_IP@/$SENTINEL_IP/" "$HERE/sentinel.conf"
+    [ -z "${BIND:-}" ] || echo "bind $BIND"
 }
 
 # Everybody is known from the start: without it Sentinels find each other and the replicas only through the master's
@@ -56,9 +58,10 @@ first_state() {
 }
 
 # The lines that are state, with the quorum of today. Addresses move along when the stack's subnet was changed: the
-# last octets are fixed.
+# last octets are fixed. Not where the nodes are in several subnets, as on several hosts.
 kept_state() {
     old_subnet=$(awk '$1 == "sentinel" && $2 == "monitor" { sub(/\.[0-9]+$/, "", $4); print $4; exit }' "$CONFIG")
+    in_one_subnet || old_subnet=${SENTINEL_IP%.*}
     awk -v old="$old_subnet." -v new="${SENTINEL_IP%.*}." -v quorum="$SENTINEL_QUORUM" '
         $1 != "sentinel" { next }
         $2 ~ /^(monitor|known-replica|known-slave|known-sentinel)$/ && index($4, old) == 1 {
@@ -67,6 +70,12 @@ kept_state() {
         $2 == "monitor" { $6 = quorum }
         $2 ~ /^(myid|monitor|config-epoch|leader-epoch|current-epoch|known-replica|known-slave|known-sentinel)$/
     ' "$CONFIG"
+}
+
+in_one_subnet() {
+    for node in $NODES; do
+        case ${node%:*} in "${SENTINEL_IP%.*}".*) ;; *) return 1 ;; esac
+    done
 }
 
 # After the state, because these lines need the monitored master to be declared.
