@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .stack import SERVICES, Stack, containers_of
+from .trader import TRADER
 from .waiting import PASSING
 
 #: Labels of every service, from compose/base.yaml and compose/drill.yaml.
@@ -34,6 +35,8 @@ class Facts:
     project: str
     #: The project that --stack named; empty if nobody did.
     named: str = ""
+    #: What the stack must have.
+    services: Sequence[str] = SERVICES
     #: By service.
     containers: Mapping[str, Container] = field(default_factory=dict)
     #: What keeps the stack from failing over, in words.
@@ -88,10 +91,10 @@ def _unwell(found: Facts) -> str:
 
 
 def _ailment(found: Facts) -> str:
-    absent = [service for service in SERVICES if service not in found.containers]
+    absent = [service for service in found.services if service not in found.containers]
     if absent:
         return f"it has no {', '.join(absent)} (drills need the stack with failover)"
-    for service in SERVICES:
+    for service in found.services:
         container = found.containers[service]
         if not container.running:
             return f"{service} does not run"
@@ -101,10 +104,10 @@ def _ailment(found: Facts) -> str:
         return f"link: halted: {found.link_reason}"
     if found.lacking:
         return found.lacking
-    for service in SERVICES:
+    for service in found.services:
         container = found.containers[service]
         if container.health != "healthy":
-            name = "the trader" if service == "trader" else service
+            name = "the trader" if service == TRADER else service
             return f"{name} is {container.health or 'without a healthcheck'}" + _saying(container.says)
     if found.link != "ready":
         return f"link: {found.link or 'no answer'}" + _saying(found.link_reason)
@@ -118,12 +121,13 @@ def _saying(words: str) -> str:
 def facts(stack: Stack, named: str = "") -> Facts:
     """Ask Docker, Redis and the link for everything that :func:`refuse` needs to know; it changes nothing."""
     # Whatever else has the project's name, tests for example, is no part of the stack.
+    services = stack.services
     containers = {
-        service: _container(state) for service, state in containers_of(stack.project).items() if service in SERVICES
+        service: _container(state) for service, state in containers_of(stack.project).items() if service in services
     }
     link, reason, lacking = "", "", ""
     # Those of a stack that is down would only be waited for.
-    if all(service in containers and containers[service].running for service in SERVICES):
+    if all(service in containers and containers[service].running for service in services):
         lacking = stack.lacking()
         try:
             status = stack.link()
@@ -131,7 +135,7 @@ def facts(stack: Stack, named: str = "") -> Facts:
             reason = " ".join(str(error).split())[-200:]
         else:
             link, reason = str(status["state"]), str(status["reason"])
-    return Facts(stack.project, named, containers, lacking, link, reason)
+    return Facts(stack.project, named, services, containers, lacking, link, reason)
 
 
 def _container(state: Mapping[str, Any]) -> Container:

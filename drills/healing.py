@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from . import images
 from .faults.network import heal_network
-from .stack import HELPER_LABEL, MASTER_NAME, NODES, SENTINELS, SERVICES, DockerError, Stack, docker, environment_of
+from .stack import HELPER_LABEL, MASTER_NAME, NODES, SENTINELS, DockerError, Stack, docker, environment_of
 from .waiting import wait_until
 
 #: Appended by redis-conf/entrypoint.sh, from the container's environment or with these defaults.
@@ -95,7 +95,7 @@ def _remove_helpers(stack: Stack) -> Iterator[str]:
 
 def _recreate_absent(stack: Stack) -> Iterator[str]:
     """Create what an interrupted upgrade has removed; Compose renames a new container only when the old one is gone."""
-    expected = {stack.container(service) for service in SERVICES}
+    expected = {stack.container(service) for service in stack.services}
     found = docker(
         *("ps", "--all", "--filter", f"label=com.docker.compose.project={stack.project}"),
         *("--filter", "label=com.docker.compose.oneoff=False"),
@@ -126,7 +126,7 @@ def _heal_network(stack: Stack) -> list[str]:
             return []
 
     with ThreadPoolExecutor(3) as pool:
-        found = [line for lines in pool.map(left_in, SERVICES) for line in lines]
+        found = [line for lines in pool.map(left_in, stack.services) for line in lines]
     if found:
         heal_network(stack)
     return found

@@ -12,7 +12,7 @@ from .faults import FAULTS, Fault
 from .faults.network import PartitionService
 from .interrupts import uninterrupted
 from .own_stack import UserError
-from .stack import SERVICES, Stack
+from .stack import Stack
 
 #: Seconds for one master with two replicas, a link that applies writes and a healthy trader.
 _HEALED = 120.0
@@ -94,8 +94,9 @@ class Outages:
             return self.named("partition-master")
         if service == "trader":
             return self.named("partition-trader")
-        if service not in SERVICES:
-            raise UserError(f"partition({service!r}): there is no such service; all of them: {', '.join(SERVICES)}")
+        if service not in self.stack.services:
+            known = ", ".join(self.stack.services)
+            raise UserError(f"partition({service!r}): there is no such service; all of them: {known}")
         return self.make(PartitionService(self.stack, service))
 
     def make(self, fault: Fault) -> Outage:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .stack import SERVICES, DockerError, Stack
+from .stack import DockerError, Stack
 
 #: Deletes the table, whether it is there or not.
 CLEARED = "table inet drill\ndelete table inet drill\n"
@@ -179,6 +179,6 @@ def run_beside(stack: Stack, services: Iterable[str], *command: str, stdin: str 
         list(pool.map(one, services))
 
 
-def clear(stack: Stack, services: Iterable[str] = SERVICES) -> None:
+def clear(stack: Stack, services: Iterable[str]) -> None:
     """Remove the rules from the containers; those that have none stay as they are."""
     run_beside(stack, services, "nft", "-f", "-", stdin=CLEARED)

@@ -15,6 +15,7 @@ from trader_node.compare import SECTIONS, differences
 
 from .results import TraderCounts
 from .stack import NODES, Stack
+from .trader import Trader
 from .traffic import wait_until_replicated
 
 Record = dict[str, Any]
@@ -50,25 +51,27 @@ class Comparison:
         )
 
 
-def compare_trader(stack: Stack, known: Record) -> Comparison:
+def compare_trader(stack: Stack, known: Record, trader: Trader | None = None) -> Comparison:
     """Compare the node's record with the master, and the master with both replicas.
 
-    ``known`` is an earlier record of the node: nothing of it may be missing either, not even after a restart of the
-    node, unless it is closed and older than the node keeps such things. New orders are held back meanwhile.
+    ``trader`` is the node, by default the first one of the stack. ``known`` is an earlier record of the node: nothing
+    of it may be missing either, not even after a restart of the node, unless it is closed and older than the node keeps
+    such things. New orders are held back meanwhile.
     """
-    keep = stack.keeps_closed_minutes()
+    trader = trader or stack.trader
+    keep = trader.keeps_closed_minutes()
     try:
-        own = stack.report("--quiesce")
+        own = trader.report("--quiesce")
         if not own["quiesced"]:
             # A strategy of the user's own that cannot be held back goes on: what it knew has to be on every node.
             wait_until_replicated(stack)
-            found = [compare_later(own, stack.in_redis(node), known, keep, time.time_ns()) for node in NODES]
+            found = [compare_later(own, trader.in_redis(node), known, keep, time.time_ns()) for node in NODES]
             return max(found, key=lambda comparison: len(comparison.differences))
         master = stack.master()
-        own, held = _of_one_moment(stack, master, own)
-        unequal = _unequal(stack, master)
+        own, held = _of_one_moment(trader, master, own)
+        unequal = _unequal(stack, trader, master)
     finally:
-        stack.report("--resume")
+        trader.report("--resume")
     comparison = compare_records(own, held, known, keep, time.time_ns())
     comparison.counts.wrong += len(unequal)
     comparison.differences += unequal
@@ -178,22 +181,22 @@ def _doubled(held: Record) -> Iterator[str]:
                     yield f"{section}/{key}: event {event} is there {times} times"
 
 
-def _of_one_moment(stack: Stack, master: str, own: Record) -> tuple[Record, Record]:
+def _of_one_moment(trader: Trader, master: str, own: Record) -> tuple[Record, Record]:
     """Return the node's record, and the one that the master holds, with no change of the node's in between.
 
     Also while its orders are held back the node forgets, in memory and in Redis, what has been closed for long: then
     both are read again.
     """
     for _ in range(_ATTEMPTS):
-        held = stack.in_redis(master)
-        now = stack.report()
+        held = trader.in_redis(master)
+        now = trader.report()
         if all(now[part] == own[part] for part in SECTIONS):
             return own, held
         own = now
     raise RuntimeError("the node goes on changing though its orders are held back: nothing to compare")
 
 
-def _unequal(stack: Stack, master: str) -> list[str]:
+def _unequal(stack: Stack, trader: Trader, master: str) -> list[str]:
     """Return every key of the trader that a replica holds otherwise than the master, as one line each.
 
     The nodes are read one after the other, and the strategy saves its state now and then: what was only read too early
@@ -202,7 +205,7 @@ def _unequal(stack: Stack, master: str) -> list[str]:
     unequal: list[str] = []
     for _ in range(_ATTEMPTS):
         wait_until_replicated(stack)
-        contents = _contents(stack)
+        contents = _contents(stack, trader.prefix)
         unequal = [
             f"{key.decode(errors='replace')}: {node} holds something else than {master}"
             for node, content in contents.items()
@@ -214,15 +217,13 @@ def _unequal(stack: Stack, master: str) -> list[str]:
     return unequal
 
 
-def _contents(stack: Stack) -> dict[str, dict[bytes, Any]]:
-    """Return every key of the trader with its value, by node."""
+def _contents(stack: Stack, prefix: str) -> dict[str, dict[bytes, Any]]:
+    """Return every key of a trader with its value, by node; not its link's marker, which goes on changing."""
     with ThreadPoolExecutor(len(NODES)) as threads:
-        # Without the link's marker, which goes on changing.
-        pattern = f"trader-{stack.trader_id}:*"
         return dict(
             zip(
                 NODES,
-                threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), pattern), NODES),
+                threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), f"{prefix}*"), NODES),
                 strict=True,
             )
         )

@@ -1,6 +1,6 @@
 """The Compose stack under test: what its parts say, and what can be done to them.
 
-Talks to Docker by its command line and to Redis by the published ports, so it needs nothing of the stack's own code.
+Talks to Docker by its command line and to Redis as redis_access.py says, so it needs nothing of the stack's own code.
 """
 
 from __future__ import annotations
@@ -15,22 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
+from .redis_access import ADMIN, RedisAccess, Secrets
+from .trader import DEFAULT_IDS, SECOND_TRADER, TRADER, Trader
 from .waiting import wait_until
 
 MASTER_NAME = "mymaster"
 NODES = ("redis-1", "redis-2", "redis-3")
 SENTINELS = ("sentinel-1", "sentinel-2", "sentinel-3")
-SERVICES = (*NODES, *SENTINELS, "trader")
+#: What every stack with failover has; :attr:`Stack.services` may be more.
+SERVICES = (*NODES, *SENTINELS, TRADER)
 _DEFAULT_PORTS = dict(zip((*NODES, *SENTINELS), (16381, 16382, 16383, 26381, 26382, 26383), strict=True))
 _DEFAULT_SUBNET = "172.28.77"
-_LAST_BYTES = dict(zip(SERVICES, (11, 12, 13, 21, 22, 23, 31), strict=True))
+_LAST_BYTES = dict(zip((*SERVICES, SECOND_TRADER), (11, 12, 13, 21, 22, 23, 31, 32), strict=True))
 _HOST = "127.0.0.1"
-#: The node's own default.
-_KEEPS_CLOSED_MINUTES = 10.0
+#: Inside the stack's network.
+_INNER_PORTS = {**dict.fromkeys(NODES, 6379), **dict.fromkeys(SENTINELS, 26379)}
+_BASE, _STAGING, _SECOND = "compose/base.yaml", "compose/staging.yaml", "compose/second-trader.yaml"
+#: Says in a container that runs Redis whether it speaks TLS.
+_TLS = "REDIS_TLS"
+#: Where a container has its certificate, of SECRETS_DIR/tls/<service>.
+_TLS_MOUNT = "/run/tls"
 #: Variables of the Compose files that containers show, by the beginning of their names.
 _SHOWN_BY = {
     "trader": ("TRADER_", "CACHE_", "MESSAGE_BUS_", "LINK_", "LOG_LEVEL", "REDIS_URL"),
@@ -104,16 +110,45 @@ class Stack:
     """One running stack, named by the environment as the Compose files read it."""
 
     def __init__(
-        self, root: Path, files: tuple[str, ...] = ("compose/base.yaml",), environment: Mapping[str, str] | None = None
+        self, root: Path, files: tuple[str, ...] = (_BASE,), environment: Mapping[str, str] | None = None
     ) -> None:
         self.root = root
         self.environment = {**os.environ, **(environment or {})}
         self.project = self.environment.get("COMPOSE_PROJECT_NAME", "nautilus-redis-ha")
-        self.trader_id = self.environment.get("TRADER_ID", "TRADER-001")
+        self.trader = Trader(self, TRADER, self.environment.get("TRADER_ID") or DEFAULT_IDS[TRADER])
+        self.traders = [self.trader]
+        if _SECOND in files:
+            second = self.environment.get("TRADER_2_ID") or DEFAULT_IDS[SECOND_TRADER]
+            self.traders.append(Trader(self, SECOND_TRADER, second))
         #: What runs the traffic and changes packet filters: the checkout is mounted into it.
         self.image = f"nautilus-redis-ha/drill-tools:{self.environment.get('IMAGE_TAG', 'local')}"
         self._subnet = self.environment.get("SUBNET_PREFIX", _DEFAULT_SUBNET)
         self._files = [part for name in files for part in ("-f", str(root / name))]
+        #: What its nodes and Sentinels want of whoever connects; None: plain text, no login.
+        self.secrets = (
+            Secrets(root / (self.environment.get("SECRETS_DIR") or "secrets"))
+            if _STAGING in files or self.environment.get(_TLS) == "yes"
+            else None
+        )
+        self._access = RedisAccess(
+            {
+                service: (self.ip(service), _INNER_PORTS[service])
+                if self.secrets
+                else (_HOST, int(self.environment.get(port_variable(service)) or default))
+                for service, default in _DEFAULT_PORTS.items()
+            },
+            self.secrets,
+        )
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """All services that run Redis, watch it or trade."""
+        return (*NODES, *SENTINELS, *(trader.service for trader in self.traders))
+
+    @property
+    def trader_id(self) -> str:
+        """The identity of the first trader."""
+        return self.trader.id
 
     # --- Docker --------------------------------------------------------------------------------------------------
 
@@ -132,6 +167,10 @@ class Stack:
     def containers(self) -> dict[str, Any]:
         """Return what Docker knows of all containers, by service."""
         return containers_of(self.project)
+
+    def environment_of(self, service: str) -> dict[str, str]:
+        """Return the environment with which a service's container was made."""
+        return environment_of(self.inspect_container(service))
 
     def start_times(self) -> dict[str, str]:
         """Return when each container was started: the same means that it is the same process still."""
@@ -189,11 +228,27 @@ class Stack:
             bindings = [ports for ports in found[service]["HostConfig"]["PortBindings"].values() if ports]
             if bindings:
                 environment[port_variable(service)] = bindings[0][0]["HostPort"]
+        if SECOND_TRADER in found:
+            environment["TRADER_2_ID"] = environment_of(found[SECOND_TRADER])["TRADER_ID"]
+        node = next(found[node] for node in NODES if node in found)
+        environment[_TLS] = environment_of(node).get(_TLS, "")
+        for mount in node["Mounts"]:
+            if mount["Destination"] == _TLS_MOUNT:
+                environment["SECRETS_DIR"] = str(Path(mount["Source"]).parents[1])
         directory = Path(labels.get("com.docker.compose.project.working_dir", root))
-        files = [Path(name) for name in labels.get("com.docker.compose.project.config_files", "").split(",") if name]
+        # All of them: an overlay may have been added while the others ran on.
+        files = dict.fromkeys(
+            Path(name)
+            for container in found.values()
+            for name in container["Config"]["Labels"].get("com.docker.compose.project.config_files", "").split(",")
+            if name
+        )
         inside = tuple(str(file.relative_to(directory)) for file in files if file.is_relative_to(directory))
         # `docker compose up` names the including file, which holds the base.
-        return cls(directory, inside or ("compose/base.yaml",), environment)
+        stack = cls(directory, inside or (_BASE,), environment)
+        if stack.secrets and (lacking := stack.secrets.lacking()):
+            raise DockerError(lacking)
+        return stack
 
     def running(self, service: str) -> bool:
         """Whether a service's container runs and is not paused."""
@@ -208,7 +263,7 @@ class Stack:
     def all_healthy(self) -> bool:
         """Whether every service's healthcheck succeeds."""
         containers = self.containers()
-        return all(containers[service]["State"]["Health"]["Status"] == "healthy" for service in SERVICES)
+        return all(containers[service]["State"]["Health"]["Status"] == "healthy" for service in self.services)
 
     def kill(self, *services: str) -> None:
         """SIGKILL containers; Docker does not start them again by itself."""
@@ -330,16 +385,12 @@ class Stack:
         return f"{self._subnet}.1"
 
     def client(self, service: str, timeout: float = 1.0, *, decode: bool = True) -> Redis:
-        """Return a client of a node or a Sentinel, by its published port; ``decode``: replies are text."""
-        return Redis(
-            host=_HOST,
-            port=int(self.environment.get(port_variable(service), _DEFAULT_PORTS[service])),
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            decode_responses=decode,
-            # An answer that does not come is what drills look for; redis-py would try again for seconds.
-            retry=Retry(NoBackoff(), 0),
-        )
+        """Return a client of a node or a Sentinel; ``timeout`` in seconds, ``decode``: replies are text."""
+        return self._access.client(service, timeout, decode=decode)
+
+    def client_as(self, service: str, user: str, certificate: str = ADMIN, timeout: float = 1.0) -> Redis:
+        """Return a client that logs in as somebody else than the administrator, with somebody's certificate."""
+        return self._access.client(service, timeout, user=user, certificate=certificate)
 
     def master(self) -> str:
         """Return the master that most of the answering Sentinels name. Raises ``RuntimeError`` if none answers."""
@@ -382,8 +433,7 @@ class Stack:
 
     def marker(self, node: str) -> tuple[str, int]:
         """Return owner and last entry of the link's marker on a node."""
-        owner, seq = self.client(node).hmget(f"trader-{self.trader_id}.link", ["o", "s"])
-        return str(owner), int(seq or 0)
+        return self.trader.marker(node)
 
     def lacking(self) -> str:
         """Return in words what keeps the stack from surviving the loss of its master; empty if nothing does."""
@@ -419,7 +469,7 @@ class Stack:
     def revive(self) -> list[str]:
         """Let all containers go on, on their network; return what was done for that."""
         done = []
-        for service in SERVICES:
+        for service in self.services:
             state = self.inspect_container(service)["State"]
             if state["Paused"]:
                 self.unpause(service)
@@ -436,17 +486,24 @@ class Stack:
         """Wait until the stack is whole and trades. Raises ``TimeoutError``, which says what is missing."""
         try:
             wait_until(self.whole, seconds, "one master with two replicas in sync")
-            wait_until(lambda: self.link()["state"] == "ready", seconds, "the link applies writes")
-            wait_until(lambda: self.healthy("trader"), seconds, "the trader is healthy")
+            for trader in self.traders:
+                wait_until(lambda trader=trader: trader.link()["state"] == "ready", seconds, "the link applies writes")
+                wait_until(
+                    lambda trader=trader: self.healthy(trader.service), seconds, f"the {trader.service} is healthy"
+                )
         except TimeoutError as error:
-            raise TimeoutError(f"{error}; {self.lacking() or self._said_by_the_link()}") from None
+            raise TimeoutError(f"{error}; {self.lacking() or self._said_by_the_links()}") from None
 
-    def _said_by_the_link(self) -> str:
-        try:
-            link = self.link()
-        except (DockerError, ValueError) as error:
-            return f"the link does not answer: {str(error)[-200:]}"
-        return f"link: {link['state']} {link['reason']}".strip()
+    def _said_by_the_links(self) -> str:
+        said = []
+        for trader in self.traders:
+            try:
+                link = trader.link()
+            except (DockerError, ValueError) as error:
+                said.append(f"the link of {trader.service} does not answer: {str(error)[-200:]}")
+            else:
+                said.append(f"link of {trader.service}: {link['state']} {link['reason']}".strip())
+        return "; ".join(said)
 
     def heal(self, seconds: float = 90.0) -> None:
         """Undo whatever was done to the containers and wait until the stack is whole and trades."""
@@ -457,32 +514,15 @@ class Stack:
 
     def link(self) -> dict[str, Any]:
         """Return the link's state."""
-        script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9125/status').read().decode())"
-        state: dict[str, Any] = json.loads(self.execute("trader", "python", "-c", script))
-        return state
+        return self.trader.link()
 
     def holding(self) -> bool:
         """Whether the link holds writes because there is no master that takes them."""
-        link = self.link()
-        return bool(link["state"] == "holding" and link["unfinished"] > 0)
+        return self.trader.holding()
 
     def report(self, *options: str) -> dict[str, Any]:
         """Return the node's own record of its positions, orders and accounts."""
-        record: dict[str, Any] = json.loads(self.execute("trader", "python", "-m", "trader_node.report", *options))
-        return record
-
-    def in_redis(self, node: str) -> dict[str, Any]:
-        """Return the same record, rebuilt from what a node of Redis holds."""
-        address = f"{self.ip(node)}:6379"
-        record: dict[str, Any] = json.loads(
-            self.execute("trader", "python", "-m", "trader_node.inspect", "--json", "--address", address)
-        )
-        return record
-
-    def keeps_closed_minutes(self) -> float:
-        """Return for how many minutes the node keeps what is closed; 0: for ever."""
-        minutes = environment_of(self.inspect_container("trader")).get("TRADER_KEEP_CLOSED_MINUTES")
-        return float(minutes) if minutes else _KEEPS_CLOSED_MINUTES
+        return self.trader.report(*options)
 
     def wait_for_writes(self, entries: int = 10, seconds: float = 30.0) -> None:
         """Wait until the link has applied more entries: proof that the node trades and Redis takes it."""
@@ -501,7 +541,7 @@ class Stack:
         """
         others = [node for node in NODES if node != old]
         clients = {node: self.client(node, 0.3) for node in others}
-        key = f"trader-{self.trader_id}.link"
+        key = self.trader.marker_key
         before = {node: clients[node].hmget(key, ["o", "s"]) for node in others}
         promoted: list[Promotion] = []
 

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from redis.exceptions import RedisError
+
 from .ledger import Ledger, Outcome, Record, Verdict, check
 from .stack import HELPER_LABEL, MASTER_NAME, NODES, SENTINELS, DockerError, Stack
 from .waiting import wait_until
@@ -50,6 +52,10 @@ class Tick:
     keys: list[str] = field(default_factory=list)
 
 
+#: The appender's user where there are logins: a trader id of its own, like any other (TRADERS of ./scripts/secrets).
+DRILL_USER = "DRILL"
+
+
 class Traffic:
     """Runs beside a stack until stopped, or until this process is gone.
 
@@ -58,8 +64,9 @@ class Traffic:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        # Of its own each time: what an interrupted run left behind is another's.
-        self.link_id = f"DRILL-{secrets.token_hex(4)}"
+        # Of its own each time: what an interrupted run left behind is another's. A user with a login may touch no keys
+        # but its own.
+        self.link_id = DRILL_USER if stack.secrets else f"DRILL-{secrets.token_hex(4)}"
         self.key_prefix = f"trader-{self.link_id}:"
         self.marker_key = f"trader-{self.link_id}.link"
         self.tick = Tick()
@@ -78,13 +85,18 @@ class Traffic:
 
         """
         stack = self._stack
-        url = f"sentinel://{','.join(f'{stack.ip(sentinel)}:26379' for sentinel in SENTINELS)}/{MASTER_NAME}"
+        if stack.secrets:
+            refused = appender_lacks(stack)
+            if refused:
+                raise DockerError(refused)
+            self.clean()
         self._process = subprocess.Popen(
             [
                 *("docker", "run", "--rm", "--interactive", "--init", "--name", f"{stack.project}-{self.link_id}"),
                 *("--label", f"{HELPER_LABEL}={stack.project}", "--network", f"{stack.project}_stack"),
                 *("--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{stack.root}:/repo:ro"),
-                *("--env", f"REDIS_URL={url}", "--env", f"LINK_ID={self.link_id}", "--env", "LINK_ON_OOM=hold"),
+                *("--env", f"LINK_ID={self.link_id}", "--env", "LINK_ON_OOM=hold"),
+                *_way_to_redis(stack),
                 *(stack.image, "python", "-m", "drills.traffic_process"),
             ],
             stdin=subprocess.PIPE,
@@ -197,6 +209,47 @@ class Traffic:
         with self._answered:
             self._answers["gone"] = {"text": f"it ended: {words[-1] if words else 'it said nothing'}"}
             self._answered.notify_all()
+
+
+def appender_lacks(stack: Stack) -> str:
+    """Return why the appender could not log in, in one line that says what to do; empty if it can."""
+    if stack.secrets is None:
+        return ""
+    if not stack.secrets.password_file(DRILL_USER).exists():
+        traders = " ".join([*(trader.id for trader in stack.traders), DRILL_USER])
+        return (
+            f"{stack.secrets.folder} has no password of {DRILL_USER}, the user of the drills' own traffic: "
+            f'TRADERS="{traders}" ./scripts/secrets makes it'
+        )
+    for node in NODES:
+        try:
+            stack.client_as(node, DRILL_USER).ping()
+        except (RedisError, OSError) as error:
+            return f"{node} does not let {DRILL_USER} in, the user of the drills' own traffic: {error}"
+    return ""
+
+
+def _way_to_redis(stack: Stack) -> list[str]:
+    """Return options of ``docker run`` that tell a link where Redis is, and as whom: secrets as files alone."""
+    hosts = ",".join(f"{stack.ip(sentinel)}:26379" for sentinel in SENTINELS)
+    if stack.secrets is None:
+        return ["--env", f"REDIS_URL=sentinel://{hosts}/{MASTER_NAME}"]
+    password, tls = f"/run/secrets/{DRILL_USER}", "/run/tls"
+    settings = {
+        "REDIS_URL": f"sentinels://{hosts}/{MASTER_NAME}",
+        "REDIS_USERNAME": DRILL_USER,
+        "REDIS_PASSWORD_FILE": password,
+        "REDIS_SENTINEL_USERNAME": DRILL_USER,
+        "REDIS_SENTINEL_PASSWORD_FILE": password,
+        "REDIS_TLS_CA_FILE": f"{tls}/ca.crt",
+        "REDIS_TLS_CERT_FILE": f"{tls}/tls.crt",
+        "REDIS_TLS_KEY_FILE": f"{tls}/tls.key",
+    }
+    return [
+        *(part for name, value in settings.items() for part in ("--env", f"{name}={value}")),
+        *("--volume", f"{stack.secrets.password_file(DRILL_USER)}:{password}:ro"),
+        *("--volume", f"{stack.secrets.certificate()}:{tls}:ro"),
+    ]
 
 
 def wait_until_replicated(stack: Stack, seconds: float = 30.0) -> None:

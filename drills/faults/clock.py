@@ -6,7 +6,7 @@ import time
 
 from drills import images
 from drills.rolling import roll, switch_over, wait_until_whole
-from drills.stack import SENTINELS, SERVICES, Stack
+from drills.stack import SENTINELS, Stack
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -75,7 +75,7 @@ class ClockJump(Fault):
 
     def heal(self) -> None:
         """Bring the configured image back, to the distrustful Sentinel first: a switchover may need it."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self.stack.services)
         for service in images.upgraded(self.stack):
             if service in SENTINELS:
                 images.recreate(self.stack, service, images.configured_tag(self.stack))

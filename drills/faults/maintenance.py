@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from drills import images
 from drills.rolling import roll, switch_over
-from drills.stack import SENTINELS, SERVICES, Stack, docker
+from drills.stack import SENTINELS, Stack, docker
 
 from .base import Fault
 
@@ -52,7 +52,7 @@ class RollingRestart(Fault):
     def prepare(self) -> None:
         """Remember which processes there are."""
         self._started = self.stack.start_times()
-        self._steps: Iterator[str] = roll(self.stack, SERVICES, self._restart)
+        self._steps: Iterator[str] = roll(self.stack, self.stack.services, self._restart)
 
     def inject(self) -> None:
         """Restart the first one."""
@@ -62,14 +62,14 @@ class RollingRestart(Fault):
         """Restart the others, each when the stack is whole again."""
         self._done.extend(self._steps)
         now = self.stack.start_times()
-        kept = [service for service in SERVICES if now[service] == self._started[service]]
+        kept = [service for service in self.stack.services if now[service] == self._started[service]]
         if kept:
             raise RuntimeError(f"not restarted: {', '.join(kept)}")
         return f"restarted one by one, the stack whole in between: {', '.join(self._done)}"
 
     def heal(self) -> None:
         """Start whatever an interrupted restart left stopped."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self.stack.services)
 
     def _restart(self, service: str) -> None:
         if service == "trader":
@@ -131,7 +131,7 @@ class RollingUpgrade(Fault):
 
     def heal(self) -> None:
         """Bring the configured image back, in the same order."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self.stack.services)
         for _ in images.restore(self.stack):
             pass
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from drills import partition
 from drills.partition import Filters
 from drills.processes import sentinel_replicas
-from drills.stack import NODES, SENTINELS, SERVICES, DockerError, Stack, docker
+from drills.stack import NODES, SENTINELS, DockerError, Stack, docker
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -375,7 +375,7 @@ def heal_network(stack: Stack) -> None:
 
     """
     script = f"nft -f - && {_UNDELAY}"
-    partition.run_beside(stack, SERVICES, "sh", "-c", script, "sh", stack.subnet, stdin=partition.CLEARED)
+    partition.run_beside(stack, stack.services, "sh", "-c", script, "sh", stack.subnet, stdin=partition.CLEARED)
     for node in NODES:
         client: Any = stack.client(node)
         with suppress(RedisError, OSError):

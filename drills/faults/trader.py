@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drills.stack import NODES, SENTINELS, SERVICES
+from drills.stack import NODES, SENTINELS
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -55,11 +55,11 @@ class TraderKilledInOutage(Fault):
 
     def heal(self) -> None:
         """Start everything."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self.stack.services)
 
 
 class StackKilled(Fault):
-    """SIGKILL of all seven containers in one moment, and all are started again at once: the host has rebooted."""
+    """SIGKILL of all containers in one moment, and all are started again at once: the host has rebooted."""
 
     name = "stack-killed"
     summary = "all containers are killed in one moment and started again at once"
@@ -73,21 +73,22 @@ class StackKilled(Fault):
 
     def inject(self) -> None:
         """Kill everything, start everything."""
-        self.stack.kill(*SERVICES)
-        self.stack.start(*SERVICES)
+        self.stack.kill(*self.stack.services)
+        self.stack.start(*self.stack.services)
 
     def confirm(self) -> str:
         """Wait until the link of the new node applies writes."""
         now = self.stack.start_times()
-        kept = [service for service in SERVICES if now[service] == self._started[service]]
+        kept = [service for service in self.stack.services if now[service] == self._started[service]]
         if kept:
             raise RuntimeError(f"not killed: {', '.join(kept)}")
         wait_until(lambda: self.stack.link()["state"] == "ready", FAILOVER, "the link applies writes again")
-        return f"all of {', '.join(SERVICES)} are new processes; the link applies writes to {self.stack.master()}"
+        killed = ", ".join(self.stack.services)
+        return f"all of {killed} are new processes; the link applies writes to {self.stack.master()}"
 
     def heal(self) -> None:
         """Start whatever is still down."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self.stack.services)
 
 
 FAULTS: tuple[type[Fault], ...] = (TraderKilledInOutage, StackKilled)

@@ -84,7 +84,7 @@ def test_single_instance_survives_a_restart_of_redis(single: Stack) -> None:
     single.start("redis-1")
     wait_until(lambda: new_orders(single, before) > 20, 60, "the node trades on")
     own = single.report("--quiesce")
-    held = single.in_redis("redis-1")
+    held = single.trader.in_redis("redis-1")
     single.report("--resume")
     assert not differences(own, held)
     assert not missing(before, held, "positions")

@@ -116,6 +116,7 @@ class FakeStack:
     """Answers of a stack; ``broken``: the trader's link does not answer."""
 
     project = "shop"
+    services = SERVICES
 
     def __init__(self, *, broken: bool = False) -> None:
         self.broken = broken
