@@ -45,7 +45,7 @@ class Secrets:
             except OSError as error:
                 return (
                     f"{path}: {error.strerror}: this stack wants TLS and a login; give SECRETS_DIR the folder with "
-                    "which it was started, and run this as the user who made it"
+                    "which it was started, and run this as root, for the files belong to the users of the containers"
                 )
         return ""
 

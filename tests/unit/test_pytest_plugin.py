@@ -22,6 +22,7 @@ from drills.ledger import Verdict
 from drills.own_stack import UserError, Wanted
 from drills.records import Comparison
 from drills.results import TraderCounts
+from drills.stack import SERVICES
 from drills.traffic import Accepted, Operation, Tick
 
 pytest_plugins = ["pytester"]
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 class FakeStack:
     """Two nodes, one of which is master; the other one after a fault."""
+
+    services = SERVICES
 
     def __init__(self) -> None:
         self.now = "redis-1"
