@@ -30,7 +30,8 @@ class Secrets:
     def password_file(self, user: str) -> Path:
         """Return the file that holds a user's password; a trader's user is the trader's id."""
         own = self.folder / "passwords" / user
-        return own if own.exists() else own.with_name(f"trader-{user}")
+        of_a_trader = own.with_name(f"trader-{user}")
+        return of_a_trader if of_a_trader.exists() else own
 
     def certificate(self, name: str = ADMIN) -> Path:
         """Return the folder of a certificate."""
