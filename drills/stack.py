@@ -84,6 +84,17 @@ def containers_of(project: str) -> dict[str, Any]:
     }
 
 
+def docker_logs(container: str, lines: int) -> str:
+    """Return the last lines that a container logged, on both of its streams."""
+    done = subprocess.run(
+        ["docker", "logs", "--tail", str(lines), container],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
 def environment_of(container: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment with which a container was made, from what Docker knows of it.
 
@@ -355,13 +366,7 @@ class Stack:
 
     def logs(self, service: str, lines: int = 40) -> str:
         """Return the last lines that a service logged."""
-        done = subprocess.run(
-            ["docker", "logs", "--tail", str(lines), self.container(service)],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout + done.stderr
+        return docker_logs(self.container(service), lines)
 
     # --- Redis and Sentinel --------------------------------------------------------------------------------------
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drills.stack import SERVICES, Stack
+from drills.stack import Stack
+from tests.stacks import ROOT, Journal, in_use
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Files of the stack under test; the second one makes name lookups slow and useless.
 FILES = ("compose/base.yaml", "tests/stack/overlay.yaml")
 
@@ -44,25 +43,7 @@ def running_stack(docker_services: Any) -> Stack:
 @pytest.fixture
 def stack(running_stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     """The stack, whole and trading before the test, and healed after it."""
-    running_stack.heal()
-    running_stack.wait_for_writes()
-    failed_before = request.session.testsfailed
-    yield running_stack
-    if request.session.testsfailed > failed_before:
-        for service in SERVICES:
-            print(f"--- {service}\n{running_stack.logs(service)}")
-    running_stack.heal()
-
-
-class Journal:
-    """What the suite prints at its end: one line per failover."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def add(self, line: str) -> None:
-        self.lines.append(line)
-        print(line)
+    yield from in_use(running_stack, request)
 
 
 _journal = Journal()
@@ -74,7 +55,4 @@ def journal() -> Journal:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _journal.lines:
-        terminalreporter.section("failovers")
-        for line in _journal.lines:
-            terminalreporter.write_line(line)
+    _journal.summarize(terminalreporter)

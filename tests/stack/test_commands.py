@@ -12,9 +12,9 @@ import pytest
 
 from drills.stack import Stack, docker
 from drills.waiting import wait_until
+from tests.stacks import ROOT
 
 from .checks import new_orders
-from .conftest import ROOT
 
 ENVIRONMENT = {
     "COMPOSE_PROJECT_NAME": f"{Stack(ROOT).project}-single",

@@ -11,8 +11,7 @@ from drills.faults import FAULTS
 from drills.limits import read_limits
 from drills.runner import Drill
 from drills.stack import Stack
-
-from .conftest import ROOT, Journal
+from tests.stacks import ROOT, Journal
 
 LIMITS = read_limits(ROOT / "drills.toml", FAULTS)
 

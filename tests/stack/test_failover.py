@@ -10,9 +10,9 @@ from drills.faults.sentinels import TwoSentinelsGone
 from drills.runner import identity
 from drills.stack import NODES, SENTINELS, Stack
 from drills.waiting import wait_until
+from tests.stacks import Journal
 
 from .checks import check_nothing_lost, fail_over, new_orders
-from .conftest import Journal
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,10 @@ import pytest
 
 from drills.stack import Stack
 from drills.waiting import wait_until
+from tests.stacks import ROOT, Journal
 
 from .checks import check_nothing_lost, fail_over
-from .conftest import FILES, ROOT, Journal
+from .conftest import FILES
 
 
 @pytest.fixture

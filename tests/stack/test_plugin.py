@@ -12,8 +12,7 @@ import pytest
 from junitparser import JUnitXml
 
 from drills.stack import Stack, containers_of
-
-from .conftest import ROOT
+from tests.stacks import ROOT
 
 PROJECT = f"{Stack(ROOT).project}-plugin"
 SABOTAGE = '''

@@ -11,9 +11,9 @@ from redis.exceptions import RedisError
 from drills.faults.storage import damage_aof
 from drills.stack import NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
+from tests.stacks import Journal
 
 from .checks import check_nothing_lost, fail_over, others, wait_until_replica
-from .conftest import Journal
 
 
 class RoleSampler:

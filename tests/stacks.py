@@ -1,0 +1,65 @@
+"""What the suites that start stacks share: scripts run as a user would, logs after a failure, notes at the end."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.stack import Stack, containers_of, docker_logs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Journal:
+    """What a suite prints at its end: one line per failover."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        print(line)
+
+    def summarize(self, reporter: Any) -> None:
+        """Print all lines by pytest's reporter."""
+        if self.lines:
+            reporter.section("failovers")
+            for line in self.lines:
+                reporter.write_line(line)
+
+
+def run_script(environment: Mapping[str, str], name: str, *arguments: str, seconds: float = 300.0) -> str:
+    """Run one of our scripts as a user would and return all that it printed. Raises ``AssertionError`` if it fails."""
+    done = subprocess.run(
+        [str(ROOT / "scripts" / name), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        env=dict(environment),
+        check=False,
+    )
+    assert done.returncode == 0, f"./scripts/{name} {' '.join(arguments)}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def print_logs(project: str, lines: int = 40) -> None:
+    """Print the last lines that every container of a project logged."""
+    for service, container in sorted(containers_of(project).items()):
+        print(f"--- {service}\n{docker_logs(container['Id'], lines)}")
+
+
+def in_use(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """Yield a stack that is whole and trades; heal it after the test, and print all logs if the test failed."""
+    stack.heal()
+    stack.wait_for_writes()
+    failed_before = request.session.testsfailed
+    yield stack
+    if request.session.testsfailed > failed_before:
+        print_logs(stack.project)
+    stack.heal()

@@ -1,0 +1,77 @@
+"""The staging template as a team would start it: secrets, certificates, two traders and observability, in one stack.
+
+Everything is made by the scripts, in a temporary folder, and one stack serves all tests of a session.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.stack import Stack
+from drills.traffic import DRILL_USER
+from tests.stacks import ROOT, Journal, in_use, print_logs, run_script
+
+PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "nautilus-redis-ha-test-staging")
+OVERLAYS = [name for name in ("staging", "second-trader", "observability") if (ROOT / f"compose/{name}.yaml").exists()]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings of the stack under test."""
+    return {
+        **os.environ,
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "SUBNET_PREFIX": os.environ.get("SUBNET_PREFIX", "172.28.82"),
+        "SECRETS_DIR": str(tmp_path_factory.mktemp("secrets")),
+        # The drills' own traffic is one more trader.
+        "TRADERS": DRILL_USER,
+    }
+
+
+@pytest.fixture(scope="session")
+def running_stack(environment: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack as the scripts leave it."""
+    run_script(environment, "down", "--volumes", "--yes")
+    try:
+        for name in ("secrets", "certs"):
+            print(run_script(environment, name))
+        try:
+            print(run_script(environment, "up", *(f"--{overlay}" for overlay in OVERLAYS)))
+        except AssertionError:
+            print_logs(PROJECT)
+            raise
+        yield Stack.discover(ROOT, PROJECT)
+    finally:
+        if request.session.testsfailed:
+            print_logs(PROJECT)
+        run_script(environment, "down", "--volumes", "--yes")
+
+
+@pytest.fixture
+def stack(running_stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """The stack, whole and trading before the test, and healed after it."""
+    yield from in_use(running_stack, request)
+
+
+@pytest.fixture(scope="session")
+def secrets_dir(running_stack: Stack) -> Path:
+    """The folder that ./scripts/secrets and ./scripts/certs filled."""
+    assert running_stack.secrets is not None
+    return running_stack.secrets.folder
+
+
+_journal = Journal()
+
+
+@pytest.fixture(scope="session")
+def journal() -> Journal:
+    return _journal
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    _journal.summarize(terminalreporter)
