@@ -12,6 +12,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from trader_node.link import access
+from trader_node.link.credentials import credentials
 from trader_node.link.secured import over_tls
 from trader_node.link.tls import problem
 from trader_node.link.url import Address, RedisTarget
@@ -40,14 +41,13 @@ def client(address: Address, target: RedisTarget, timeout: float = TIMEOUT_SECS,
 
     """
     host, port = address
-    options: dict[str, Any] = {"db": target.db, "username": target.username, "password": target.password}
-    if sentinel:
-        options = {"username": target.sentinel_username, "password": target.sentinel_password}
+    options: dict[str, Any] = {} if sentinel else {"db": target.db}
     redis = Redis(
         host=host,
         port=port,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
+        credential_provider=credentials(target, sentinel=sentinel),
         **options,
     )
     if target.tls:

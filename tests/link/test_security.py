@@ -245,6 +245,29 @@ def _admin(port: int) -> Redis:
     return Redis(port=port, username=ADMIN.name, password=ADMIN.password, decode_responses=True)
 
 
+def test_a_rotated_password_is_used_without_a_restart(
+    serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
+) -> None:
+    port, _ = serve("port PORT", _acl_file(tmp_path, AT_NODES))
+    file = _secret_file(tmp_path, AT_NODES)
+    link = start_link(f"redis://127.0.0.1:{port}", REDIS_USERNAME=AT_NODES.name, REDIS_PASSWORD_FILE=file)
+    _wait_until_ready(link)
+    client, admin = _client(link), _admin(port)
+    client.rpush(f"trader-{ID}:list", 1)
+    client.lrange(f"trader-{ID}:list", 0, -1)
+    admin.execute_command("ACL", "SETUSER", AT_NODES.name, ">another")
+    Path(file).write_text("another")
+    admin.execute_command("ACL", "SETUSER", AT_NODES.name, f"<{AT_NODES.password}")
+    client.rpush(f"trader-{ID}:list", 2)
+    before = _get(link, "/status")[1]
+    # Those that logged in with the old password stay until they break.
+    assert admin.execute_command("CLIENT", "KILL", "USER", AT_NODES.name) >= 2
+    client.rpush(f"trader-{ID}:list", 3)
+    assert client.lrange(f"trader-{ID}:list", 0, -1) == ["1", "2", "3"]
+    wait_until(lambda: _get(link, "/status")[1]["handshakes"] > before["handshakes"], 20, "a new connection", 0.05)
+    assert [entry for entry in admin.acl_log() if entry["reason"] == "auth"] == []
+
+
 def test_a_command_beyond_the_rights_fails_alone(
     serve: Callable[..., tuple[int, Process]], start_link: Callable[..., LinkProcess], tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ DOCUMENTED = {
     *("redis_link_start_time_seconds", "redis_link_journal_bytes", "redis_link_journal_limit_bytes"),
     *("redis_link_journal_entries", "redis_link_journal_oldest_entry_age_seconds", "redis_link_journal_writable"),
     *("redis_link_node_marker_lag_entries", "redis_link_node_answers"),
+    "redis_link_certificate_not_after_seconds",
     *("redis_link_acknowledge_seconds_bucket", "redis_link_acknowledge_seconds_count"),
     "redis_link_acknowledge_seconds_sum",
 }
@@ -57,6 +58,7 @@ def value(samples: list[Sample], name: str, **labels: str) -> float:
 
 def test_every_documented_series_is_there_and_no_other(link: Link) -> None:
     link.replicas.seen = {A: 0, B: 0}
+    link.certificates._servers = {A: 1.8e9}
     names = {sample.name for sample in scrape(link) if not sample.name.endswith("_created")}
     assert names == DOCUMENTED
 
@@ -69,6 +71,7 @@ def test_values_follow_the_link(link: Link) -> None:
         link.sequencer.accept(Write(encode_command(b"SET", b"k", b"v"), 1), 1.0)
     link.replicas.seen = {A: 5, B: 3}
     link.replicas.silent = {B}
+    link.certificates._servers = {A: 1.8e9}
     link.sequencer._applied = 5
     link.upstream.current = A
     link.sequencer.latency.observe(0.0004, 10)
@@ -77,6 +80,7 @@ def test_values_follow_the_link(link: Link) -> None:
     assert value(samples, "redis_link_journal_entries") == 3
     assert value(samples, "redis_link_journal_bytes") > 0
     assert value(samples, "redis_link_journal_oldest_entry_age_seconds") > 0
+    assert value(samples, "redis_link_certificate_not_after_seconds", certificate="10.0.0.1:6379") == 1.8e9
     assert value(samples, "redis_link_master", node="10.0.0.1:6379") == 1
     assert value(samples, "redis_link_master", node="10.0.0.2:6379") == 0
     assert value(samples, "redis_link_node_marker_lag_entries", node="10.0.0.2:6379") == 2

@@ -47,7 +47,7 @@ class Stage:
         self.used: asyncio.Queue[Connection] = asyncio.Queue()
         self.taken: list[bytes] = []
         self.failures = 0
-        self.side = SideConnection(self._connect, AUTH, lambda: b"greeting", self.taken.append)
+        self.side = SideConnection(self._connect, lambda: AUTH, lambda: b"greeting", self.taken.append)
 
     async def _connect(self, receive: Receive) -> Connection | None:
         if self.failures:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import tls
+from .credentials import PasswordFileError, read_password
 from .login import DEFAULT_USERNAME, Login
 from .url import RedisTarget, RedisUrlError, parse_redis_url
 
@@ -45,7 +46,9 @@ def read_target(env: Mapping[str, str], default_url: str = "") -> RedisTarget:
         raise AccessError(f"{URL}: {error}") from None
     target = _with_credentials(target, env)
     username, password = _credentials(env, SENTINEL_USERNAME, SENTINEL_PASSWORD)
-    return _with_tls(replace(target, sentinel_username=username, sentinel_password=password), env)
+    file = _file(env, SENTINEL_PASSWORD)
+    target = replace(target, sentinel_username=username, sentinel_password=password, sentinel_password_file=file)
+    return _with_tls(target, env)
 
 
 def read_login(env: Mapping[str, str]) -> Login | None:
@@ -75,7 +78,7 @@ def _with_credentials(target: RedisTarget, env: Mapping[str, str]) -> RedisTarge
         return target
     if target.password is not None:
         raise AccessError(f"the password is given twice, in {URL} and as {PASSWORD} or {PASSWORD}_FILE: use one")
-    return replace(target, username=username, password=password)
+    return replace(target, username=username, password=password, password_file=_file(env, PASSWORD))
 
 
 def _with_tls(target: RedisTarget, env: Mapping[str, str]) -> RedisTarget:
@@ -104,21 +107,17 @@ def _text(env: Mapping[str, str], name: str) -> str:
 
 def _secret(env: Mapping[str, str], name: str) -> str | None:
     # Not stripped: white space may be part of a password.
-    value, path = env.get(name, ""), _text(env, f"{name}_FILE")
-    if not path:
+    value, path = env.get(name, ""), _file(env, name)
+    if path is None:
         return value or None
     if value:
         raise AccessError(f"{name} and {name}_FILE are both set: use one")
     try:
-        content = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise AccessError(f"{name}_FILE={path!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise AccessError(f"{name}_FILE={path!r} is not text in UTF-8") from None
-    # Editors and echo end a file with a newline.
-    content = content.rstrip("\r\n")
-    if not content:
-        raise AccessError(f"{name}_FILE={path!r} is empty: write the password into it")
-    if "\n" in content:
-        raise AccessError(f"{name}_FILE={path!r} holds more than one line: the password has to be its only one")
-    return content
+        return read_password(path)
+    except PasswordFileError as error:
+        raise AccessError(f"{name}_FILE={str(path)!r} {error}") from None
+
+
+def _file(env: Mapping[str, str], name: str) -> Path | None:
+    path = _text(env, f"{name}_FILE")
+    return Path(path) if path else None

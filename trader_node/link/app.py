@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import wire
+from .certificates import Certificates
 from .commands import StreamIds
 from .config import LinkConfig
 from .discovery import Discovery, SentinelView
@@ -48,6 +48,8 @@ _FULL_INTERVAL = 0.1
 _ROOMY = 0.9
 #: Seconds that an entry is kept however full the journal is: Redis forces what it has written to disk once a second.
 _LEAST_AGE = 1.0
+#: Seconds after which servers are asked for their certificates again.
+_CERTIFICATES_INTERVAL = 60.0
 _COMPLAIN_OF_SIZE_INTERVAL = 60.0
 #: While every node answers, a full journal has room again within so many seconds, or something is wrong.
 _ROOM_SECONDS = 3.0
@@ -71,7 +73,6 @@ class Link:
         self.allowance = config.allowance
         self.first_db = config.target.db
         self.waiting = WaitingRoom(self._accept, self.submit_read, self.call_later, lambda: self.sequencer.caught_up)
-        self._auth = _auth(config)
         self._file: JournalFile | None = None
         journal, state = Journal(), LinkState(incarnation=1)
         if config.journal_dir is not None:
@@ -115,15 +116,15 @@ class Link:
             state,
             config.marker_key,
             log=self._file,
-            auth=self._auth,
             on_gap=config.on_gap,
             on_oom=config.on_oom,
             adopt=config.adopt,
             nonce=secrets.token_hex(4),
         )
-        self.reader = Reader(self._auth)
+        self.reader = Reader()
         self.discovery = Discovery()
         self.watch = SentinelWatch(config.target, self.discovery)
+        self.certificates = Certificates(config.target.tls_settings)
         self.replicas = ReplicaMarkers(config.target, config.marker_key, state.journal_id)
         self.upstream = Upstream(
             config,
@@ -202,7 +203,7 @@ class Link:
 
     def open_side(self, greet: Callable[[], bytes], take: Callable[[bytes], None]) -> SideConnection:
         """Open a connection to the master for one client."""
-        return SideConnection(self.upstream.open_side, self._auth, greet, take)
+        return SideConnection(self.upstream.open_side, self.upstream.auth, greet, take)
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call a function later; return what cancels it."""
@@ -305,6 +306,8 @@ class Link:
             asyncio.create_task(self._maintain(), name="maintain"),
             asyncio.create_task(self._look_for_waiting(), name="look for waiting clients"),
         ]
+        if self._config.target.tls:
+            tasks.append(asyncio.create_task(self._look_at_certificates(), name="look at certificates"))
         if self._config.health_file is not None:
             tasks.append(asyncio.create_task(self._tell_health(self._config.health_file), name="health file"))
         after = self._config.acknowledge_held_after
@@ -330,6 +333,11 @@ class Link:
             if self._file is not None:
                 self._before_send(everything=True)
                 self._file.close()
+
+    async def _look_at_certificates(self) -> None:
+        while True:
+            await self.certificates.refresh({*self._config.target.hosts, *self.discovery.nodes})
+            await asyncio.sleep(_CERTIFICATES_INTERVAL)
 
     async def _maintain(self) -> None:
         """Trim the journal, retry a full disk, and complain about what an operator should know."""
@@ -566,18 +574,10 @@ class Link:
             },
             "markers": {_shown(node): seq for node, seq in sorted(self.replicas.seen.items())},
             "silent_nodes": [_shown(node) for node in sorted(self.replicas.silent)],
+            "certificates": self.certificates.not_after(),
             "started_at": self.started_at,
             "pid": os.getpid(),
         }
-
-
-def _auth(config: LinkConfig) -> bytes:
-    target = config.target
-    if target.password is None:
-        return b""
-    if target.username is None:
-        return wire.encode_command(b"AUTH", target.password)
-    return wire.encode_command(b"AUTH", target.username, target.password)
 
 
 def _shown(address: tuple[str, int] | None) -> str:

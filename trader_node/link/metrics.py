@@ -90,7 +90,14 @@ class LinkCollector(Collector):
         for node, seq in status["markers"].items():
             lag.add_metric([node], max(status["applied_seq"] - seq, 0))
             answers.add_metric([node], float(node not in status["silent_nodes"]))
-        yield from (masters, lag, answers)
+        certificates = GaugeMetricFamily(
+            "redis_link_certificate_not_after_seconds",
+            "When a certificate expires, in Unix time: our own (client), the authority's (ca), a server's.",
+            labels=["certificate"],
+        )
+        for certificate, end in status["certificates"].items():
+            certificates.add_metric([certificate], end)
+        yield from (masters, lag, answers, certificates)
         yield HistogramMetricFamily(
             "redis_link_acknowledge_seconds",
             "From accepting an entry to Redis' answer; all entries of a transaction count as long as its oldest.",

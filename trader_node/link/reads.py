@@ -57,7 +57,8 @@ class Reader:
     """State of the read connection."""
 
     def __init__(self, auth: bytes = b"") -> None:
-        self._auth = auth
+        #: The command that logs in, or nothing; to be set anew for a connection whose password is another one.
+        self.auth = auth
         self._queue: deque[Read] = deque()
         #: Requests on the wire: a Read, or the link's own.
         self._wire: deque[Read | _Own] = deque()
@@ -88,8 +89,8 @@ class Reader:
         self._select_error = b""
         self._connected, self._checked = True, False
         self._oldest_sent_at = now
-        self._wire.extend([_Own.HANDSHAKE] * (1 + bool(self._auth)))
-        return self._auth + wire.encode_command(b"ROLE")
+        self._wire.extend([_Own.HANDSHAKE] * (1 + bool(self.auth)))
+        return self.auth + wire.encode_command(b"ROLE")
 
     def disconnected(self) -> None:
         """Keep what was asked and not answered, to ask again."""

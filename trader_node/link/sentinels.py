@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 
 from . import access, tls
+from .credentials import credentials
 from .discovery import Discovery, SentinelView
 from .events import event
 from .force import quorum_reachable
@@ -233,8 +234,7 @@ def connect(address: Address, timeout: float | None, target: RedisTarget, *, sen
     connection = Redis(
         host=address[0],
         port=address[1],
-        username=target.sentinel_username if sentinel else target.username,
-        password=target.sentinel_password if sentinel else target.password,
+        credential_provider=credentials(target, sentinel=sentinel),
         socket_connect_timeout=timeout or _TIMEOUT,
         socket_timeout=timeout,
         retry=Retry(NoBackoff(), 0),

@@ -169,7 +169,8 @@ class Sequencer:
         self._log = log or NullLog()
         self._limits = limits or Limits()
         self._group_bytes = self._limits.group_bytes
-        self._auth = auth
+        #: The command that logs in, or nothing; to be set anew for a connection whose password is another one.
+        self.auth = auth
         self._on_gap = on_gap
         self._on_oom = on_oom
         self._adopt = adopt
@@ -283,7 +284,7 @@ class Sequencer:
         self.retry_at = 0.0
         self.phase = Phase.IDENTIFY
         self.counters.handshakes += 1
-        return self._auth + question(self._marker, idle=self._looked is not None)
+        return self.auth + question(self._marker, idle=self._looked is not None)
 
     def disconnected(self) -> None:
         """Take note that the connection is gone; what was in flight has an unknown outcome."""
@@ -382,7 +383,7 @@ class Sequencer:
     def _receive_handshake(self, now: float) -> tuple[bytes, Decision | None]:
         while (reply := self._framer.next()) is not None:
             self._replies.append(reply)
-            expected = IDENTITY_REPLIES + bool(self._auth) + (self._looked is not None)
+            expected = IDENTITY_REPLIES + bool(self.auth) + (self._looked is not None)
             if self.phase is Phase.IDENTIFY and len(self._replies) == expected:
                 replies, self._replies = self._replies, []
                 return self._identified(replies, now)

@@ -54,13 +54,14 @@ class SideConnection:
     """A :class:`Side` on real connections.
 
     ``connect`` waits for a master and connects to it, or returns None if that failed. ``greet`` returns what to send
-    first on each new connection: all that was asked and not answered. ``take`` gets whole replies.
+    first on each new connection: all that was asked and not answered. ``auth`` returns the command that logs in,
+    or nothing. ``take`` gets whole replies.
     """
 
     def __init__(
         self,
         connect: Callable[[Receive], Awaitable[Wire | None]],
-        auth: bytes,
+        auth: Callable[[], bytes],
         greet: Callable[[], bytes],
         take: Callable[[bytes], None],
     ) -> None:
@@ -100,10 +101,11 @@ class SideConnection:
             connection = await self._connect(self._received)
             if connection is not None:
                 self._framer = wire.ReplyFramer()
-                self._login = 1 + bool(self._auth)
+                auth = self._auth()
+                self._login = 1 + bool(auth)
                 self._connection = connection
                 connection.pause(self._paused)
-                connection.write(self._auth + ROLE)
+                connection.write(auth + ROLE)
                 try:
                     await asyncio.wait([connection.ended])
                 finally:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from . import tls, wire
 from .config import LinkConfig
+from .credentials import auth, credentials
 from .decisions import Decision, Halt, Ready, Reconnect
 from .discovery import Discovery
 from .errors import Blame, blame
@@ -190,6 +191,11 @@ class Upstream:
         self._forcing: asyncio.Task[None] | None = None
         self._last_master: Address | None = None
         self._losses = QuickLosses()
+        self._login = credentials(config.target)
+
+    def auth(self) -> bytes:
+        """Return the command that logs in at this moment; empty without a login."""
+        return auth(self._login)
 
     @property
     def holds(self) -> int:
@@ -332,6 +338,7 @@ class Upstream:
             return failure
         self._node = node
         self._write = connection
+        self._sequencer.auth = self.auth()
         connection.write(self._sequencer.connected(time.monotonic()))
         try:
             while not connection.ended.done():
@@ -521,6 +528,7 @@ class Upstream:
             failure = await self._connect(connection, node)
             if failure is None:
                 self._read = connection
+                self._reader.auth = self.auth()
                 connection.write(self._reader.connected(time.monotonic()))
                 try:
                     while not connection.ended.done():

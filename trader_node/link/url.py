@@ -8,6 +8,7 @@ are the same over TLS.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from .tls import Tls
@@ -51,6 +52,9 @@ class RedisTarget:
     tls_settings: Tls = field(default_factory=Tls)
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
+    #: Where the passwords came from, if from files: a newer one may be there.
+    password_file: Path | None = None
+    sentinel_password_file: Path | None = None
 
     def __str__(self) -> str:
         """Return the connection string without user name and password, for logs."""
