@@ -134,6 +134,13 @@ def _run(
     http: Annotated[
         str, typer.Option(envvar="LINK_HTTP", help="host:port for /healthz, /status, /metrics; empty: none")
     ] = _DEFAULT_HTTP,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            envvar="LINK_METRICS",
+            help="host:port for /metrics alone, where a Prometheus on another host reaches it; empty: none",
+        ),
+    ] = "",
     response_timeout: Annotated[
         float, typer.Option(envvar="LINK_RESPONSE_TIMEOUT", min=0.1, help="seconds a master may be silent")
     ] = 1.0,
@@ -244,6 +251,7 @@ def _run(
             fsync=fsync,
             journal_max_bytes=journal_max_bytes,
             http=_http_address(http),
+            metrics=_address(metrics, "LINK_METRICS") if metrics else None,
             response_timeout=response_timeout,
             drain_timeout=drain_timeout,
             acknowledge_held_after=None if acknowledge_held_after < 0 else acknowledge_held_after,
@@ -262,8 +270,9 @@ def _run(
         raise typer.Exit(_MISTAKE) from None
     except OSError as error:
         sys.stderr.write(
-            f"link: cannot listen on LINK_LISTEN={listen} or LINK_HTTP={http}: {error.strerror}: set the one that "
-            "is in use to a free port (a second link on a host needs both; LINK_HTTP= for none)\n"
+            f"link: cannot listen on LINK_LISTEN={listen}, LINK_HTTP={http} or LINK_METRICS={metrics}: "
+            f"{error.strerror}: set the one that is in use to a free port (a second link on a host needs its own; "
+            "LINK_HTTP= for none)\n"
         )
         raise typer.Exit(_MISTAKE) from None
 

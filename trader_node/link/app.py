@@ -21,7 +21,7 @@ from .entries import Write
 from .errors import for_an_operator
 from .events import event
 from .health import write_health
-from .http import serve_http
+from .http import serve_http, serve_metrics
 from .journal import Journal
 from .journal_file import JournalFile
 from .metrics import LinkCollector
@@ -279,12 +279,15 @@ class Link:
         host, port = self._config.listen
         server = await loop.create_server(lambda: Client(self, self), host, port)
         host, port = server.sockets[0].getsockname()[:2]
+
+        def ask() -> dict[str, Any]:
+            return asyncio.run_coroutine_threadsafe(self._status(), loop).result(_STATUS_TIMEOUT)
+
+        collector = LinkCollector(ask, self.sequencer.latency)
         if self._config.http is not None:
-
-            def ask() -> dict[str, Any]:
-                return asyncio.run_coroutine_threadsafe(self._status(), loop).result(_STATUS_TIMEOUT)
-
-            serve_http(self._config.http, ask, LinkCollector(ask, self.sequencer.latency))
+            serve_http(self._config.http, ask, collector)
+        if self._config.metrics is not None:
+            serve_metrics(self._config.metrics, collector)
         logger.info(
             "listening on %s:%d, following %s",
             host,

@@ -35,6 +35,8 @@ class LinkConfig:
     segment_bytes: int = 16 << 20
     #: Health, state and metrics over HTTP; None for none.
     http: Address | None = None
+    #: The metrics alone, where a scraper on another host reaches them; None for none.
+    metrics: Address | None = None
     #: A master that has not answered for so long is looked for elsewhere.
     response_timeout: float = 1.0
     connect_timeout: float = 0.5

@@ -18,10 +18,34 @@ from .url import Address
 Status = Callable[[], dict[str, Any]]
 
 
+Application = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
+
+#: Requests under way at a time; a connection beyond them is closed at once.
+_MOST_REQUESTS = 16
+
+
 class _Server(ThreadingMixIn, WSGIServer):
-    """One thread per request: a client that says nothing keeps nobody waiting."""
+    """One thread per request: a client that says nothing keeps nobody waiting. Bounded: a flood costs little."""
 
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._free = threading.BoundedSemaphore(_MOST_REQUESTS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, if not too many are busy."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one request."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -34,21 +58,46 @@ class _QuietHandler(WSGIRequestHandler):
 
 def serve_http(address: Address, status: Status, collector: LinkCollector) -> None:
     """Serve ``/healthz``, ``/status`` and ``/metrics`` in a thread. Raises ``OSError`` if the port is taken."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(registry)
+    metrics = _metrics(collector)
 
     def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             return metrics(environ, start)
         if path not in ("/healthz", "/status"):
-            start("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"not found: /healthz, /status and /metrics are served\n"]
+            return _not_found(start, "/healthz, /status and /metrics are served")
         state = status()
         code = "200 OK" if path == "/status" or state["healthy"] else "503 Service Unavailable"
         start(code, [("Content-Type", "application/json")])
         return [json.dumps(state).encode() + b"\n"]
 
+    _serve(address, application)
+
+
+def serve_metrics(address: Address, collector: LinkCollector) -> None:
+    """Serve ``/metrics`` and nothing else, for scrapers on other hosts. Raises ``OSError`` if the port is taken."""
+    metrics = _metrics(collector)
+
+    def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environ.get("PATH_INFO", "") == "/metrics":
+            return metrics(environ, start)
+        return _not_found(start, "only /metrics is served here")
+
+    _serve(address, application)
+
+
+def _metrics(collector: LinkCollector) -> Application:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    application: Application = make_wsgi_app(registry)
+    return application
+
+
+def _not_found(start: StartResponse, text: str) -> Iterable[bytes]:
+    start("404 Not Found", [("Content-Type", "text/plain")])
+    return [f"not found: {text}\n".encode()]
+
+
+def _serve(address: Address, application: Application) -> None:
     server = make_server(address[0], address[1], application, server_class=_Server, handler_class=_QuietHandler)
     threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
