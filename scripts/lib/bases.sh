@@ -9,6 +9,13 @@ choose_bases() {
     choose_base PYTHON_IMAGE trixie
 }
 
+# Only where these images are wanted, as nothing else is built on them.
+choose_observability_bases() {
+    choose_base REDIS_EXPORTER_IMAGE trixie
+    choose_base PROMETHEUS_IMAGE trixie
+    choose_base ALERTMANAGER_IMAGE trixie
+}
+
 # choose_base <setting> <Debian suite that has the same software>; exports the setting
 choose_base() {
     local name=$1 suite=$2 wanted image
@@ -41,7 +48,7 @@ choose_upgrade_base() {
 }
 
 # The compose files are where versions are pinned.
-pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT"/compose/{base,drill}.yaml | head -n 1; }
+pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT"/compose/{base,drill,observability}.yaml | head -n 1; }
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 

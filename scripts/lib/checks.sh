@@ -11,9 +11,16 @@ in_checks() {
 check_compose_files() {
     step "Compose files"
     docker compose --project-directory . config --quiet
-    local overlay
+    local overlay pair
     for overlay in compose/*.yaml; do
         [[ $overlay != compose/base.yaml ]] || continue
+        if [[ $overlay == *+* ]]; then
+            # What only makes sense on top of two others.
+            pair=$(basename "$overlay" .yaml)
+            docker compose --project-directory . -f compose/base.yaml -f "compose/${pair%+*}.yaml" \
+                -f "compose/${pair#*+}.yaml" -f "$overlay" config --quiet || fail "$overlay is not valid on top of $pair"
+            continue
+        fi
         TRADER_CONFIG=/dev/null TRADER_CODE_DIR=/tmp docker compose --project-directory . \
             -f compose/base.yaml -f "$overlay" config --quiet || fail "$overlay is not valid on top of compose/base.yaml"
     done
@@ -30,6 +37,19 @@ lint() {
         hadolint $(find . -name Dockerfile -not -path "./.venv/*")
         actionlint examples/ci/*.yml
     '
+}
+
+# Prometheus' own tool, in the image that runs them; the working tree, so that tests need not be in that image.
+promtool() {
+    docker run --rm --interactive --network none --read-only --tmpfs /tmp --user "$(id -u):$(id -g)" \
+        --volume "$ROOT/observability/prometheus:/opt/prometheus:ro" --workdir /opt/prometheus \
+        --entrypoint promtool "$(image_of prometheus)" "$@"
+}
+
+check_alert_rules() {
+    step "Alert rules"
+    promtool check config prometheus.yml </dev/null >/dev/null
+    (cd observability/prometheus && promtool test rules tests/*.yml </dev/null)
 }
 
 # With hosts of their own that can be cut off from each other: root, for that alone, in a container that reaches nobody.

@@ -3,7 +3,24 @@
 
 COMPOSE_FILES=(-f "$ROOT/compose/base.yaml")
 
-use_overlay() { COMPOSE_FILES+=(-f "$ROOT/compose/$1.yaml"); }
+use_overlay() {
+    COMPOSE_FILES+=(-f "$ROOT/compose/$1.yaml")
+    use_pairs_of "$1"
+}
+
+# compose/A+B.yaml holds what is needed where A and B are both in use.
+use_pairs_of() {
+    local file other
+    for file in "$ROOT"/compose/*+*.yaml; do
+        other=$(basename "$file" .yaml)
+        case $other in
+            "$1"+*) other=${other#*+} ;;
+            *+"$1") other=${other%+*} ;;
+            *) continue ;;
+        esac
+        if [[ " ${COMPOSE_FILES[*]} " == *" $ROOT/compose/$other.yaml "* ]]; then COMPOSE_FILES+=(-f "$file"); fi
+    done
+}
 
 # The overlays with which the containers of this project were made: they know. Not the user's own node: that overlay needs
 # settings which only ./scripts/up was given, and nothing here depends on it.

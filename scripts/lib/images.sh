@@ -5,10 +5,11 @@
 IMAGE_LABEL=build-inputs
 
 # ensure_images <service>...; services: redis-1, redis-upgrade, redis-clock, trader, trader-runtime, drill-tools, checks (in
-# the order of their dependencies)
+# the order of their dependencies), redis-exporter, prometheus, alertmanager
 ensure_images() {
     choose_bases
     [[ " $* " != *" redis-upgrade "* ]] || choose_upgrade_base
+    [[ " $* " != *" prometheus "* ]] || choose_observability_bases
     local service inputs stale=()
     for service in "$@"; do
         inputs=$("inputs_of_${service//-/_}")
@@ -34,6 +35,13 @@ inputs_of_checks() {
     hash_of "$(inputs_of_trader_runtime) $(inputs_of_redis_1)" tests/Dockerfile tests/requirements.lock
 }
 
+inputs_of_prometheus() {
+    hash_of "$REDIS_EXPORTER_IMAGE $PROMETHEUS_IMAGE $ALERTMANAGER_IMAGE" \
+        observability/{Dockerfile,redis-exporter} observability/prometheus/{entrypoint.sh,prometheus.yml,rules}
+}
+inputs_of_redis_exporter() { inputs_of_prometheus; }
+inputs_of_alertmanager() { inputs_of_prometheus; }
+
 # hash_of <text> <path>...: of the text and of all files' names and contents
 hash_of() {
     local text=$1
@@ -55,6 +63,7 @@ inputs_variable() {
         trader-runtime) echo RUNTIME_BUILD_INPUTS ;;
         drill-tools) echo DRILL_TOOLS_BUILD_INPUTS ;;
         checks) echo CHECKS_BUILD_INPUTS ;;
+        redis-exporter | prometheus | alertmanager) echo OBSERVABILITY_BUILD_INPUTS ;;
     esac
 }
 
