@@ -98,8 +98,8 @@ class Situation:
 
 #: Seconds between two looks. A link reads the marker on all nodes every second, also when it has nothing to write.
 _LOOK_SECONDS = 4.0
-#: The clock of OBJECT IDLETIME ticks in seconds, and Redis reads it ten times a second: a marker that nobody has used for
-#: 4 s is told to be idle for 3.
+#: The clock of OBJECT IDLETIME ticks in seconds, and Redis reads it ten times a second: a marker that nobody has used
+#: for 4 s may be told to be idle for 3.
 _IDLE_SLACK = 1.5
 
 
