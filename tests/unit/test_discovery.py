@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trader_node.link.discovery import Discovery, SentinelView
+from trader_node.link.discovery import FORGET_AFTER, Discovery, SentinelView
 from trader_node.link.url import Address
 
 A, B, C = ("10.0.0.1", 6379), ("10.0.0.2", 6379), ("10.0.0.3", 6379)
@@ -21,7 +21,7 @@ def discovery() -> Discovery:
     result = Discovery()
     for sentinel in (S1, S2, S3):
         result.sentinel_said(sentinel, view(A))
-    result.nodes_named({B, C})
+        result.nodes_named(sentinel, {B, C})
     return result
 
 
@@ -66,9 +66,57 @@ def test_sentinel_that_is_gone_does_not_count(discovery: Discovery) -> None:
     assert discovery.named() == C
 
 
-def test_nodes_are_never_forgotten(discovery: Discovery) -> None:
-    discovery.nodes_named({B})
+def test_node_that_one_sentinel_still_lists_is_not_forgotten(discovery: Discovery) -> None:
+    discovery.nodes_named(S1, {B})
+    discovery.nodes_named(S2, {B})
+    for now in (0.0, 1000.0, 2000.0):
+        assert not discovery.forget_removed(3, now)
+    assert discovery.nodes == {A, B, C}
+
+
+def test_node_that_no_sentinel_lists_for_long_is_forgotten(discovery: Discovery) -> None:
+    for sentinel in (S1, S2, S3):
+        discovery.nodes_named(sentinel, {B})
+    discovery.node_said(C, master=True, now=0.0)
+    assert not discovery.forget_removed(3, 100.0)
+    assert not discovery.forget_removed(3, 100.0 + FORGET_AFTER - 0.1)
+    assert discovery.forget_removed(3, 100.0 + FORGET_AFTER) == {C}
+    assert discovery.nodes == {A, B}
+    assert not discovery.masters_seen
+    assert not discovery.forget_removed(3, 1000.0)
+
+
+def test_sentinels_that_were_reset_list_a_node_again_in_time(discovery: Discovery) -> None:
+    for sentinel in (S1, S2, S3):
+        discovery.nodes_named(sentinel, set())
+    assert not discovery.forget_removed(3, 100.0)
+    discovery.nodes_named(S2, {B, C})
+    assert not discovery.forget_removed(3, 105.0)
+    for sentinel in (S1, S2, S3):
+        discovery.nodes_named(sentinel, set())
+    assert not discovery.forget_removed(3, 106.0)
+    assert not discovery.forget_removed(3, 100.0 + FORGET_AFTER)
+    assert discovery.nodes == {A, B, C}
+
+
+def test_nothing_is_forgotten_without_a_majority_of_the_sentinels(discovery: Discovery) -> None:
+    for sentinel in (S1, S2, S3):
+        discovery.nodes_named(sentinel, {B})
+    assert not discovery.forget_removed(3, 0.0)
     discovery.sentinel_lost(S1)
+    discovery.sentinel_lost(S2)
+    assert not discovery.forget_removed(3, 1000.0)
+    assert discovery.nodes == {A, B, C}
+    # Those that come back are listened to for as long as all the others.
+    discovery.sentinel_said(S1, view(A))
+    discovery.nodes_named(S1, {B})
+    assert not discovery.forget_removed(3, 1001.0)
+    assert discovery.forget_removed(3, 1001.0 + FORGET_AFTER) == {C}
+
+
+def test_master_is_not_forgotten_though_it_is_nobodys_replica(discovery: Discovery) -> None:
+    assert not discovery.forget_removed(3, 0.0)
+    assert not discovery.forget_removed(3, 1000.0)
     assert discovery.nodes == {A, B, C}
 
 

@@ -167,7 +167,7 @@ def test_client_cannot_replace_the_marker() -> None:
 def discovery() -> Discovery:
     result = Discovery()
     result.sentinel_said(S1, SentinelView(A, 1, at=0.0))
-    result.nodes_named({B})
+    result.nodes_named(S1, {B})
     return result
 
 

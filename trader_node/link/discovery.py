@@ -6,6 +6,8 @@ fastest witness. Rules:
 * the answer with the highest config-epoch counts, and among equals the one that most Sentinels give;
 * while the named master does not answer, another known node that says it is a master is taken: Sentinel announces a
   promotion about a second after the promoted node accepts writes;
+* a node that no Sentinel lists any more was removed by the operator: Sentinels forget nothing by themselves, a node
+  that is down for months stays on their lists. Only then it is forgotten here too, and no entry is kept for it;
 * a node's own word never counts against a Sentinel's word that is newer than the outage: a healed old master goes on
   calling itself master for up to 12 s.
 """
@@ -16,6 +18,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from .url import Address
+
+#: Seconds for which no Sentinel lists a node before it counts as removed. A Sentinel that was reset (SENTINEL RESET),
+#: or has just started, lists the nodes again within a few seconds.
+FORGET_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Discovery:
     views: dict[Address, SentinelView] = field(default_factory=dict)
     #: Data nodes that Sentinel has named, masters and replicas, those that are down included.
     nodes: set[Address] = field(default_factory=set)
+    #: Which replicas a Sentinel listed last, by the Sentinel's address; of those that answer.
+    listed: dict[Address, set[Address]] = field(default_factory=dict)
+    #: Since when no Sentinel lists a node (monotonic seconds).
+    unlisted_since: dict[Address, float] = field(default_factory=dict)
     #: When a node last said that it is a master (monotonic seconds).
     masters_seen: dict[Address, float] = field(default_factory=dict)
     #: Since when the link has had no working connection, and to which node it was.
@@ -58,10 +68,33 @@ class Discovery:
     def sentinel_lost(self, sentinel: Address) -> None:
         """Forget what a Sentinel that does not answer once said."""
         self.views.pop(sentinel, None)
+        self.listed.pop(sentinel, None)
 
-    def nodes_named(self, nodes: set[Address]) -> None:
-        """Take the addresses of data nodes that a Sentinel lists."""
+    def nodes_named(self, sentinel: Address, nodes: set[Address]) -> None:
+        """Take the addresses of the replicas that a Sentinel lists."""
         self.nodes |= nodes
+        self.listed[sentinel] = nodes
+
+    def forget_removed(self, sentinels: int, now: float) -> set[Address]:
+        """Forget and return the nodes that have been on no list for ``FORGET_AFTER`` seconds.
+
+        ``sentinels`` is how many there are. Silence says nothing: while a majority of them does not answer the time
+        starts anew.
+        """
+        if len(self.views) * 2 <= sentinels:
+            self.unlisted_since.clear()
+            return set()
+        listed = {view.master for view in self.views.values()}.union(*self.listed.values())
+        for node in self.unlisted_since.keys() & listed:
+            del self.unlisted_since[node]
+        for node in self.nodes - listed:
+            self.unlisted_since.setdefault(node, now)
+        removed = {node for node, since in self.unlisted_since.items() if now - since >= FORGET_AFTER}
+        for node in removed:
+            self.nodes.discard(node)
+            self.masters_seen.pop(node, None)
+            del self.unlisted_since[node]
+        return removed
 
     def node_said(self, node: Address, *, master: bool, now: float) -> None:
         """Take a node's own word about its role."""

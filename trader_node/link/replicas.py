@@ -36,8 +36,14 @@ class ReplicaMarkers:
         self.silent: set[Address] = set()
 
     async def refresh(self, nodes: Iterable[Address]) -> None:
-        """Ask all nodes at the same time; one that does not answer keeps its last known marker."""
-        await asyncio.gather(*(self._ask(node) for node in sorted(nodes)))
+        """Ask all nodes at the same time; one that does not answer keeps its last known marker.
+
+        A node that is not among them any more has been removed: it is forgotten.
+        """
+        known = set(nodes)
+        for node in self.seen.keys() - known:
+            await self._forget(node)
+        await asyncio.gather(*(self._ask(node) for node in sorted(known)))
 
     def held_everywhere(self, age: float) -> int:
         """Return the highest entry that all known nodes have held for ``age`` seconds before they last answered.
@@ -79,6 +85,14 @@ class ReplicaMarkers:
     async def stop(self) -> None:
         """Close the connections."""
         for connection in self._connections.values():
+            await close(connection)
+
+    async def _forget(self, node: Address) -> None:
+        del self.seen[node]
+        self._history.pop(node, None)
+        self.silent.discard(node)
+        connection = self._connections.pop(node, None)
+        if connection is not None:
             await close(connection)
 
     async def _ask(self, node: Address) -> None:

@@ -173,7 +173,13 @@ class SentinelWatch:
             ),
         )
         listed = [_pairs(replica) for replica in replicas]
-        self._discovery.nodes_named({(replica["ip"], int(replica["port"])) for replica in listed})
+        self._discovery.nodes_named(address, {(replica["ip"], int(replica["port"])) for replica in listed})
+        for node in self._discovery.forget_removed(len(self._target.hosts), time.monotonic()):
+            logger.info(
+                "node %s:%d is on no Sentinel's list any more: nothing is kept for it",
+                *node,
+                extra=event("node_removed", node=f"{node[0]}:{node[1]}"),
+            )
         if self._discovery.named() != before:
             self.changed.set()
         if self._discovery.outage_since is not None:
