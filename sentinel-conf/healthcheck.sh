@@ -1,10 +1,12 @@
 #!/bin/sh
-# Healthy: this Sentinel could fail over. It reaches a quorum and the majority (CKQUORUM), knows both replicas, and at
+# Healthy: this Sentinel could fail over. It reaches a quorum and the majority (CKQUORUM), knows all replicas, and at
 # least one of them has reported that it is electable. A replica that is down stays known and keeps its last report.
 # Prints the reason, which `docker inspect` shows.
 set -eu
 
 MASTER_NAME=${MASTER_NAME:-mymaster}
+# One of the nodes is the master.
+EXPECTED_REPLICAS=${EXPECTED_REPLICAS:-$(($(echo "${NODES:-a b c}" | wc -w) - 1))}
 
 main() {
     # Asking again for a moment makes a start visible when it happens instead of one probe interval later. Must stay
@@ -23,7 +25,7 @@ main() {
 state() {
     printf 'SENTINEL CKQUORUM %s\nSENTINEL REPLICAS %s\n' "$MASTER_NAME" "$MASTER_NAME" |
         timeout 0.5 redis-cli -p "${SENTINEL_PORT:-26379}" 2>/dev/null | tr -d '\r' |
-        awk -v expected="${EXPECTED_REPLICAS:-2}" '
+        awk -v expected="$EXPECTED_REPLICAS" '
         NR == 1 { quorum = $0 }
         field == "name" { replicas++; runid = "" }
         # Empty until the replica has answered INFO; before that Sentinel assumes the default priority.
