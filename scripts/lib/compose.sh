@@ -29,6 +29,8 @@ use_running_overlays() {
     while read -r file; do
         [[ $file == "$ROOT"/compose/*.yaml && " ${COMPOSE_FILES[*]} " != *" $file "* ]] || continue
         [[ $file != */own-strategy.yaml ]] || continue
+        # The trader's container is not made anew when those that it adds are gone (./scripts/scale).
+        [[ $file != */*five*.yaml ]] || docker container inspect "$(project_name)-redis-4-1" >/dev/null 2>&1 || continue
         COMPOSE_FILES+=(-f "$file")
     done < <(docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
         --format '{{ .Label "com.docker.compose.project.config_files" }}' 2>/dev/null | tr ',' '\n')

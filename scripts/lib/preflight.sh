@@ -58,6 +58,22 @@ check_single_is_safe() {
     fi
 }
 
+# Sentinels remember each other: two that are never started again would be counted, and of the other three none could be
+# spared for a failover. And a running stack is not made anew all at once.
+check_size() { # check_size <with compose/five.yaml: true or false>
+    local container volume
+    container=$(docker ps --all --quiet --filter "name=^$(project_name)-redis-4-1\$")
+    volume=$(docker volume ls --quiet --filter "name=^$(project_name)_redis-4\$")
+    if ! $1 && [[ -n $container$volume ]]; then
+        fail "the stack \"$(project_name)\" has four nodes and five Sentinels" \
+            "add --five; ./scripts/scale 3 3 takes them away while it runs"
+    fi
+    if $1 && [[ -z $container ]] && stack_is_running; then
+        fail "the stack \"$(project_name)\" runs without the nodes of --five" \
+            "./scripts/scale 4 5 adds them one by one, while it trades"
+    fi
+}
+
 check_own_node() { # check_own_node <config file> <code directory>
     [[ -f $1 ]] || fail "TRADER_CONFIG=$1: no such file" "give the JSON file of your node"
     [[ -d $2 ]] || fail "TRADER_CODE_DIR=$2: no such directory" "give the directory with the modules that $1 names"
