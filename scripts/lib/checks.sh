@@ -33,7 +33,7 @@ lint() {
         ruff check --no-cache .
         ruff format --no-cache --check .
         mypy --cache-dir=/tmp/mypy
-        shellcheck --external-sources $(grep -rlE "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf trader_node .ci)
+        shellcheck --external-sources $(grep -rlE "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf observability trader_node .ci)
         hadolint $(find . -name Dockerfile -not -path "./.venv/*")
         actionlint examples/ci/*.yml
     '
@@ -50,6 +50,15 @@ check_alert_rules() {
     step "Alert rules"
     promtool check config prometheus.yml </dev/null >/dev/null
     (cd observability/prometheus && promtool test rules tests/*.yml </dev/null)
+}
+
+# Built with the types that Grafana generates from its schema; and every query is parsed by Prometheus' own parser.
+check_dashboard() {
+    step "Dashboard"
+    in_checks python -m observability.grafana.dashboard | diff observability/grafana/dashboards/redis-ha.json - ||
+        fail "observability/grafana/dashboards/redis-ha.json is not what observability/grafana/dashboard.py makes" \
+            "write it anew: python -m observability.grafana.dashboard >observability/grafana/dashboards/redis-ha.json"
+    in_checks python -m observability.grafana.dashboard --rules | promtool check rules
 }
 
 # With hosts of their own that can be cut off from each other: root, for that alone, in a container that reaches nobody.
