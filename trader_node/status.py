@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +16,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from trader_node.live import WIDTH, Sample, render_live
 from trader_node.settings import Settings, SettingsError
 from trader_node.survey import Survey, survey
+
+#: Seconds between two looks where --watch names none.
+DEFAULT_INTERVAL = 1.0
 
 
 def render(found: Survey) -> RenderableType:
@@ -99,7 +106,9 @@ def _facts(found: Survey) -> Table:
 
 def main(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    watch: Annotated[float, typer.Option(help="Show again every so many seconds; 0 shows once.")] = 0.0,
+    watch: Annotated[
+        float, typer.Option(help="A live view, drawn again every so many seconds (1 if none are named); 0 shows once.")
+    ] = 0.0,
 ) -> None:
     """Show who is master, replication, Sentinels, the trading node and what is stored.
 
@@ -124,14 +133,38 @@ def main(
 
 
 def _watch(settings: Settings, interval: float) -> None:
+    """Draw until Ctrl-C; where nobody looks (a pipe, a log), print every time anew."""
+    history: deque[Sample] = deque(maxlen=WIDTH + 1)
+    console = Console()
+
+    def look() -> RenderableType:
+        history.append(Sample(time.monotonic(), survey(settings)))
+        return render_live(history)
+
     try:
-        with Live(render(survey(settings)), auto_refresh=False) as live:
+        if not console.is_terminal:
+            plain = Console(width=160)
+            while True:
+                plain.print(look())
+                time.sleep(interval)
+        with Live(look(), console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(interval)
-                live.update(render(survey(settings)), refresh=True)
+                live.update(look(), refresh=True)
     except KeyboardInterrupt:
         return
 
 
+def with_interval(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the default interval behind a --watch that names none."""
+    words: list[str] = []
+    for word, following in zip_longest(arguments, arguments[1:]):
+        words.append(word)
+        if word == "--watch" and (following is None or following.startswith("-")):
+            words.append(str(DEFAULT_INTERVAL))
+    return words
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = with_interval(sys.argv[1:])
     typer.run(main)

@@ -18,6 +18,8 @@ from trader_node.settings import Settings
 Survey = dict[str, Any]
 
 _DEFAULT_LINK_HTTP = "127.0.0.1:9125"
+#: What is asked of a node.
+_SECTIONS = ("replication", "memory", "persistence", "stats")
 _STALE_SECS = 5
 _SETS = ("positions", "positions_open", "orders", "orders_open")
 
@@ -43,6 +45,7 @@ def survey(settings: Settings) -> Survey:
         "stored": _stored(master, settings, nodes),
         "node": _node(settings, problems),
         "link": _link(problems),
+        "alerts": _alerts(),
         "problems": problems,
     }
 
@@ -110,7 +113,7 @@ def _nodes(master: Address | None, replicas: list[Address], target: RedisTarget,
 
     def ask(address: Address) -> dict[str, Any]:
         with client(address, target) as redis:
-            answer = redis.info("replication")
+            answer = redis.info(*_SECTIONS)
         # redis-py types a synchronous client's answer as maybe awaitable.
         return cast("dict[str, Any]", answer)
 
@@ -136,6 +139,11 @@ def _node_row(
         problems.append(f"{expected} {row['address']}: {_reason(answer)}")
         return row | {"error": _reason(answer)}
     row["role"] = "replica" if answer["role"] == "slave" else answer["role"]
+    row["memory_bytes"] = int(answer.get("used_memory", 0))
+    row["memory_limit_bytes"] = int(answer.get("maxmemory", 0))
+    row["aof_bytes"] = int(answer.get("aof_current_size", 0))
+    row["aof_ok"] = answer.get("aof_last_write_status", "ok") == "ok"
+    row["commands"] = int(answer.get("total_commands_processed", 0))
     if row["role"] != expected:
         problems.append(f"{row['address']} is a {row['role']}, the Sentinels take it for a {expected}")
     if row["role"] == "master":
@@ -209,6 +217,29 @@ def _link(problems: list[str]) -> Survey | None:
             "look what else is gone; the next start of the link forgets this"
         )
     return answer
+
+
+def _alerts() -> list[Survey] | None:
+    """Return what fires, most severe first; None where no Prometheus is, or where it does not answer."""
+    address = os.environ.get("PROMETHEUS_ADDRESS")
+    if not address:
+        return None
+    try:
+        with urllib.request.urlopen(f"http://{address}/api/v1/alerts", timeout=0.5) as response:
+            alerts = json.load(response)["data"]["alerts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    rows = [
+        {
+            "name": alert["labels"]["alertname"],
+            "severity": alert["labels"].get("severity", ""),
+            "summary": alert["annotations"].get("summary", ""),
+            "since": alert["activeAt"],
+        }
+        for alert in alerts
+        if alert["state"] == "firing"
+    ]
+    return sorted(rows, key=lambda row: (row["severity"], row["name"], row["summary"]))
 
 
 def _reason(error: Exception) -> str:
