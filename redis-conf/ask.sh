@@ -2,12 +2,12 @@
 # Questions to Sentinels and peers, sourced by entrypoint.sh. Every question is bounded: a container that is down does
 # not refuse a connection, it swallows it.
 #
-# Needs: SENTINELS ("ip:port ..."), PEERS ("ip:port ..."), NODE_IP, NODE_PORT, MASTER_NAME.
+# Needs access.sh, and SENTINELS ("ip:port ..."), PEERS ("ip:port ..."), NODE_IP, NODE_PORT, MASTER_NAME.
 
 ask() { # ask <ip:port> [command...]; without a command, commands come from stdin
     address=$1
     shift
-    timeout 1 redis-cli -h "${address%:*}" -p "${address##*:}" "$@" 2>/dev/null
+    cli health 1 -h "${address%:*}" -p "${address##*:}" "$@" 2>/dev/null
 }
 
 # Prints "<config-epoch> <ip>:<port> <up|down|failover>" as one Sentinel sees the master; nothing if it does not answer.

@@ -1,11 +1,9 @@
 #!/bin/sh
-# redis-cli to this container's own server, be it a node or a Sentinel. Arguments are those of redis-cli.
+# redis-cli to this container's own server, be it a node or a Sentinel, with the stack's encryption and as the user CLI_USER
+# (default: admin). Arguments are those of redis-cli.
 set -eu
 
-if [ -n "${SENTINEL_IP:-}" ]; then
-    port=${SENTINEL_PORT:-26379}
-else
-    port=${NODE_PORT:-6379}
-fi
+# shellcheck source=redis-conf/access.sh
+. "$(dirname "$0")/access.sh"
 
-exec redis-cli -p "$port" "$@"
+cli_here "${CLI_USER:-admin}" 0 "$@"

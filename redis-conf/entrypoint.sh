@@ -18,7 +18,7 @@
 #
 # Environment: NODE_IP (fixed address, announced to replicas and Sentinels), PEERS and SENTINELS ("ip:port ..." lists;
 # no SENTINELS: a single instance), MASTER_NAME, REDIS_MAXMEMORY, REDIS_MIN_REPLICAS, REDIS_MIN_REPLICAS_MAX_LAG, BIND
-# (addresses to listen on; all if empty).
+# (addresses to listen on; all if empty). TLS and logins: access.sh.
 set -eu
 
 HERE=$(dirname "$0")
@@ -38,6 +38,8 @@ NODE_PORT=${NODE_PORT:-6379}
 MASTER_NAME=${MASTER_NAME:-mymaster}
 SENTINELS=${SENTINELS:-}
 
+# shellcheck source=redis-conf/access.sh
+. "$HERE/access.sh"
 # shellcheck source=redis-conf/ask.sh
 . "$HERE/ask.sh"
 
@@ -45,6 +47,7 @@ main() {
     # A write beyond a limit of the file's size (ulimit -f, quotas of some file systems) has to fail as on a full disk, so
     # that Redis refuses writes until there is room; by default the signal kills it. Ignored signals survive exec.
     trap '' XFSZ
+    refuse_unusable_access
     refuse_unread_snapshot
     torn=$(sh "$HERE/torn-tail.sh" "$AOF")
     [ -z "$torn" ] || log "$torn"
@@ -140,7 +143,7 @@ start_replica() {
 start_unelectable() {
     touch "$FIRST_SYNC_PENDING"
     echo "replica-priority 0" >>"$CONFIG"
-    (sh "$HERE/first-sync.sh" "$NODE_PORT" "$FIRST_SYNC_PENDING" &)
+    (sh "$HERE/first-sync.sh" "$FIRST_SYNC_PENDING" &)
 }
 
 # The server creates its (empty) AOF as soon as it runs, so files alone prove nothing while the first copy from the
@@ -160,8 +163,10 @@ loads() {
 # Prints what Redis says if it cannot load the AOF.
 try_to_load() {
     cmp -s "$MANIFEST" "$STARTED_WITH" || return 0
-    redis-server "$CONFIG" --port 0 --unixsocket /tmp/trial.sock --logfile /tmp/trial.log >/dev/null &
-    until redis-cli -s /tmp/trial.sock INFO persistence 2>/dev/null | grep -q '^loading:0'; do
+    set -- --port 0 --unixsocket /tmp/trial.sock --logfile /tmp/trial.log
+    ! uses_tls || set -- "$@" --tls-port 0
+    redis-server "$CONFIG" "$@" >/dev/null &
+    until (REDIS_TLS=no && cli health 1 -s /tmp/trial.sock INFO persistence 2>/dev/null) | grep -q '^loading:0'; do
         kill -0 $! 2>/dev/null || break
         sleep 0.1
     done
@@ -204,17 +209,36 @@ refuse_unread_snapshot() {
     fi
 }
 
+refuse_unusable_access() {
+    problem=$(check_access health replica) && return
+    log "$problem"
+    # As above.
+    sleep 5
+    exit 1
+}
+
 # In /tmp and written anew at each start: Sentinels send CONFIG REWRITE, and nothing of that may outlive the process.
 write_config() {
-    cp "$HERE/redis.conf" "$CONFIG"
-    cat >>"$CONFIG" <<CONFIG
+    # It holds a password.
+    ! uses_logins || umask 077
+    rm -f "$CONFIG"
+    { cat "$HERE/redis.conf" && access_settings "$NODE_PORT" && node_settings; } >"$CONFIG"
+}
+
+node_settings() {
+    cat <<SETTINGS
 maxmemory ${REDIS_MAXMEMORY:-512mb}
 min-replicas-to-write ${REDIS_MIN_REPLICAS:-1}
 min-replicas-max-lag ${REDIS_MIN_REPLICAS_MAX_LAG:-2}
 replica-announce-ip $NODE_IP
 replica-announce-port $NODE_PORT
-CONFIG
-    [ -z "${BIND:-}" ] || echo "bind $BIND" >>"$CONFIG"
+SETTINGS
+    [ -z "${BIND:-}" ] || echo "bind $BIND"
+    uses_logins || return 0
+    cat <<SETTINGS
+masteruser replica
+masterauth $(password_of replica)
+SETTINGS
 }
 
 log() {

@@ -1,16 +1,18 @@
 #!/bin/sh
 # Makes a replica that started on an empty disk electable once it holds the master's data in memory AND on disk.
-# Arguments: port of the local server, path of the marker file to remove.
+# Argument: path of the marker file to remove.
 #
 # The link is up before the rewritten AOF is complete; a restart in between loads the old, empty AOF. So the marker goes
 # only when no rewrite is running or scheduled any more.
 set -eu
 
-port=$1
-marker=$2
+# shellcheck source=redis-conf/access.sh
+. "$(dirname "$0")/access.sh"
+
+marker=$1
 
 synchronised() {
-    timeout 2 redis-cli -p "$port" INFO persistence replication 2>/dev/null | tr -d '\r' | awk -F: '
+    cli_here health 2 INFO persistence replication 2>/dev/null | tr -d '\r' | awk -F: '
         { value[$1] = $2 }
         END {
             exit !(value["master_link_status"] == "up" && value["loading"] == "0" \
@@ -27,7 +29,7 @@ until synchronised; do
 done
 
 rm -f "$marker"
-until [ "$(timeout 2 redis-cli -p "$port" CONFIG SET replica-priority 100 2>/dev/null)" = OK ]; do
+until [ "$(cli_here admin 2 CONFIG SET replica-priority 100 2>/dev/null)" = OK ]; do
     sleep 0.2
 done
 echo "first synchronisation finished: this replica is electable"

@@ -3,6 +3,9 @@
 # Prints the reason, which `docker inspect` shows.
 set -eu
 
+# shellcheck source=redis-conf/access.sh
+. "$(dirname "$0")/access.sh"
+
 main() {
     # Asking again for a moment makes a start visible when it happens instead of one probe interval later. Must stay
     # below the probe's timeout.
@@ -18,7 +21,7 @@ main() {
 }
 
 state() {
-    timeout 0.5 redis-cli -p "${NODE_PORT:-6379}" INFO persistence replication 2>/dev/null | tr -d '\r' | awk -F: '
+    cli_here health 0.5 INFO persistence replication 2>/dev/null | tr -d '\r' | awk -F: '
         { value[$1] = $2 }
         END {
             if (!("role" in value)) { print "no answer"; exit 1 }

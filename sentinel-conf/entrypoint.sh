@@ -5,11 +5,14 @@
 #
 # Environment: SENTINEL_IP (fixed address), SENTINELS and NODES ("ip:port ..." lists; the first node is the master of an
 # empty stack), MASTER_NAME, SENTINEL_QUORUM, SENTINEL_DOWN_AFTER_MS, SENTINEL_FAILOVER_TIMEOUT_MS, BIND (addresses to
-# listen on; all if empty).
+# listen on; all if empty). TLS and logins: redis-conf/access.sh.
 set -eu
 
 HERE=$(dirname "$0")
 CONFIG=/data/sentinel.conf
+
+# shellcheck source=redis-conf/access.sh
+. /opt/redis-node/access.sh
 
 export MASTER_NAME="${MASTER_NAME:-mymaster}"
 export SENTINEL_PORT="${SENTINEL_PORT:-26379}"
@@ -19,6 +22,14 @@ export SENTINEL_DOWN_AFTER_MS="${SENTINEL_DOWN_AFTER_MS:-1000}"
 SENTINEL_QUORUM=${SENTINEL_QUORUM:-2}
 
 main() {
+    if ! problem=$(check_access health sentinel); then
+        log "$problem"
+        # Slows down the restart policy's loop.
+        sleep 5
+        exit 1
+    fi
+    # Sentinel keeps its passwords in the file that it rewrites.
+    ! uses_logins || umask 077
     if [ -s "$CONFIG" ]; then
         log "keeping the state in $CONFIG"
         kept_state >"$CONFIG.state"
@@ -38,6 +49,11 @@ main() {
 settings() {
     sed -e "s/@SENTINEL_PORT@/$SENTINEL_PORT/" -e "s/@SENTINEL_IP@/$SENTINEL_IP/" "$HERE/sentinel.conf"
     [ -z "${BIND:-}" ] || echo "bind $BIND"
+    access_settings "$SENTINEL_PORT"
+    uses_logins || return 0
+    # At the other Sentinels.
+    echo "sentinel sentinel-user sentinel"
+    echo "sentinel sentinel-pass $(password_of sentinel)"
 }
 
 # Everybody is known from the start: without it Sentinels find each other and the replicas only through the master's
@@ -89,6 +105,10 @@ tuning() {
     echo "sentinel failover-timeout $MASTER_NAME ${SENTINEL_FAILOVER_TIMEOUT_MS:-3000}"
     # One replica after the other, so that one data set is always complete.
     echo "sentinel parallel-syncs $MASTER_NAME 1"
+    uses_logins || return 0
+    # At the nodes.
+    echo "sentinel auth-user $MASTER_NAME sentinel"
+    echo "sentinel auth-pass $MASTER_NAME $(password_of sentinel)"
 }
 
 # 40 hex digits that each Sentinel can compute for the others too.

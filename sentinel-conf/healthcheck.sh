@@ -4,6 +4,9 @@
 # Prints the reason, which `docker inspect` shows.
 set -eu
 
+# shellcheck source=redis-conf/access.sh
+. /opt/redis-node/access.sh
+
 MASTER_NAME=${MASTER_NAME:-mymaster}
 # One of the nodes is the master.
 EXPECTED_REPLICAS=${EXPECTED_REPLICAS:-$(($(echo "${NODES:-a b c}" | wc -w) - 1))}
@@ -24,7 +27,7 @@ main() {
 
 state() {
     printf 'SENTINEL CKQUORUM %s\nSENTINEL REPLICAS %s\n' "$MASTER_NAME" "$MASTER_NAME" |
-        timeout 0.5 redis-cli -p "${SENTINEL_PORT:-26379}" 2>/dev/null | tr -d '\r' |
+        cli_here health 0.5 2>/dev/null | tr -d '\r' |
         awk -v expected="$EXPECTED_REPLICAS" '
         NR == 1 { quorum = $0 }
         field == "name" { replicas++; runid = "" }

@@ -13,6 +13,9 @@
 set -eu
 
 HERE=$(dirname "$0")
+# shellcheck source=redis-conf/access.sh
+. /opt/redis-node/access.sh
+
 # The nodes start after the Sentinels (they ask them). A master that needs a little longer than down-after, on a busy
 # machine, is no reason for a failover. entrypoint.sh starts the Sentinel with this down-after.
 GRACE_S=3
@@ -113,7 +116,7 @@ set_periods() { # set_periods <ping ms> <hello ms> <info ms>
 }
 
 ask() {
-    timeout 1 redis-cli -p "$SENTINEL_PORT" "$@" 2>/dev/null
+    cli_here admin 1 "$@" 2>/dev/null
 }
 
 main
