@@ -74,6 +74,36 @@ check_size() { # check_size <with compose/five.yaml: true or false>
     fi
 }
 
+# What Redis wants of the kernel below the containers; it runs without.
+check_kernel() {
+    # Another machine's, behind DOCKER_HOST or in Docker Desktop, cannot be seen from here.
+    [[ $(uname -s) == Linux && -z ${DOCKER_HOST:-} ]] || return 0
+    local value
+    value=$(kernel_value proc/sys/vm/overcommit_memory 1)
+    [[ $value == 1 ]] ||
+        warn "vm.overcommit_memory=$value: with little memory free Redis cannot fork, so no AOF is rewritten and no replica copied" \
+            "as root: sysctl vm.overcommit_memory=1; to keep it: a line of that in /etc/sysctl.d/redis.conf"
+    value=$(kernel_value sys/kernel/mm/transparent_hugepage/enabled)
+    [[ $value != *"[always]"* ]] ||
+        warn "transparent huge pages are always on: Redis needs more memory, and answers late after a fork" \
+            "as root: echo madvise >/sys/kernel/mm/transparent_hugepage/enabled; to keep it: transparent_hugepage=madvise as a kernel parameter"
+    value=$(kernel_value proc/sys/net/core/somaxconn 511)
+    ((value >= 511)) ||
+        warn "net.core.somaxconn=$value: when many clients come back at once, after a failover, connections are dropped" \
+            "as root: sysctl net.core.somaxconn=1024; to keep it: a line of that in /etc/sysctl.d/redis.conf"
+}
+
+kernel_value() { # kernel_value <path> [what to assume where there is none]
+    cat "${KERNEL_ROOT:-}/$1" 2>/dev/null || printf '%s\n' "${2-}"
+}
+
+check_second_trader() {
+    local id
+    id=$(setting TRADER_2_ID TRADER-002)
+    [[ $id != "$(setting TRADER_ID TRADER-001)" ]] ||
+        fail "TRADER_2_ID=$id is TRADER_ID as well: each trader needs an id of its own" "for example TRADER_2_ID=TRADER-002"
+}
+
 check_own_node() { # check_own_node <config file> <code directory>
     [[ -f $1 ]] || fail "TRADER_CONFIG=$1: no such file" "give the JSON file of your node"
     [[ -d $2 ]] || fail "TRADER_CODE_DIR=$2: no such directory" "give the directory with the modules that $1 names"

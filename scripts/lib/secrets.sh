@@ -58,14 +58,15 @@ need_secrets() {
 with_secrets() {
     local script=$1 needed=sh
     shift
-    [[ $script != certificate-files.sh ]] || needed=openssl
+    [[ $script == secret-files.sh ]] || needed=openssl
     if [[ $(uname -s) == Linux ]] && is_root && command -v "$needed" >/dev/null; then
-        SECRETS=$(secrets_dir) OWNER=$(directory_owner) sh "$ROOT/scripts/lib/$script" "$@"
+        SECRETS=$(secrets_dir) SHOWN=$(secrets_dir) OWNER=$(directory_owner) REDIS_UID=$REDIS_UID \
+            sh "$ROOT/scripts/lib/$script" "$@"
     else
         docker run --rm --interactive --network none --user 0:0 --cap-drop ALL \
             --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add FOWNER --security-opt no-new-privileges:true \
             --volume "$(secrets_dir):/secrets" --volume "$ROOT/scripts/lib/$script:/script.sh:ro" \
-            --env SECRETS=/secrets --env "OWNER=$(directory_owner)" \
+            --env SECRETS=/secrets --env "SHOWN=$(secrets_dir)" --env "REDIS_UID=$REDIS_UID" --env "OWNER=$(directory_owner)" \
             --entrypoint sh "$(image_of trader)" /script.sh "$@"
     fi
 }
