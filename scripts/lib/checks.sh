@@ -24,6 +24,8 @@ check_compose_files() {
         TRADER_CONFIG=/dev/null TRADER_CODE_DIR=/tmp docker compose --project-directory . \
             -f compose/base.yaml -f "$overlay" config --quiet || fail "$overlay is not valid on top of compose/base.yaml"
     done
+    docker compose --project-directory . -f compose/base.yaml -f compose/staging.yaml -f compose/second-trader.yaml \
+        config --quiet || fail "compose/second-trader.yaml is not valid on top of compose/staging.yaml"
 }
 
 lint() {
