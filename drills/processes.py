@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from .network import Network
-from .security import ADMIN, REPLICA, SENTINEL_AT_NODES, SENTINEL_AT_SENTINELS, Account, Certificate, Security
+from .security import ADMIN, DEFAULT, REPLICA, SENTINEL_AT_NODES, SENTINEL_AT_SENTINELS, Account, Certificate, Security
 from .waiting import wait_until
 
 MASTER_NAME = "mymaster"
@@ -357,7 +357,7 @@ def _ports(port: int, servers: Certificate | None) -> dict[str, Any]:
 
 def _acl_file(folder: Path, users: Sequence[Account]) -> Path:
     path = folder / "users.acl"
-    path.write_text("\n".join(["user default off", *(user.acl for user in users)]) + "\n")
+    path.write_text("\n".join([DEFAULT, *(user.acl for user in users)]) + "\n")
     return path
 
 

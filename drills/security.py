@@ -65,6 +65,8 @@ class Account:
         return f"user {self.name} on >{self.password} {self.rights}"
 
 
+#: The line of who does not log in, with the rights to load an AOF.
+DEFAULT = f"user default {acl.DEFAULT_AT_NODES}"
 #: What Sentinels may do at the nodes and at each other, and replicas at their master.
 SENTINEL_AT_NODES = Account("sentinel", "of-sentinels", acl.SENTINEL_AT_NODES)
 SENTINEL_AT_SENTINELS = Account("sentinel", "of-sentinels", acl.SENTINEL_AT_SENTINELS)

@@ -210,11 +210,18 @@ refuse_unread_snapshot() {
 }
 
 refuse_unusable_access() {
-    problem=$(check_access health replica) && return
+    problem=$(check_access health replica && check_default_user) && return
     log "$problem"
     # As above.
     sleep 5
     exit 1
+}
+
+# Redis loads an AOF as the user default, and silently leaves out all transactions in it that this user may not carry out
+# (until 8.4, redis/redis#14541). So it is off, and has all rights.
+check_default_user() {
+    ! uses_logins || grep -Eq '^user default off .*~\* &\* \+@all *$' "$ACL_FILE" ||
+        { echo "$ACL_FILE: the user default has to be \"off resetpass ~* &* +@all\", or a restart loses transactions" && return 1; }
 }
 
 # In /tmp and written anew at each start: Sentinels send CONFIG REWRITE, and nothing of that may outlive the process.

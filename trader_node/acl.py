@@ -7,6 +7,10 @@
 Standard input holds one line for each user, ``user sha256 [sha256...]``, in hex; the name of a trader's user is its id.
 Several hashes let several passwords in, which is how one is replaced while everybody works. Passwords themselves never
 get here. The user ``default`` is off: who does not log in may do nothing.
+
+At the nodes that user has all rights nevertheless. Redis loads an AOF as the user ``default`` and checks the rights of
+what stands in transactions (before 8.4, https://github.com/redis/redis/issues/14541): where it has none, every
+transaction in the file is silently left out, which is all that a link writes. Off, nobody can use these rights.
 """
 
 from __future__ import annotations
@@ -22,6 +26,9 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 # As in settings.py: nothing that means something else in a key pattern. With its hyphen it is no other user's name.
 _TRADER_ID = re.compile(r"[A-Za-z0-9_.]+(-[A-Za-z0-9_.]+)+")
 
+#: Who does not log in. Without the rights at the nodes a restart loses all transactions, see above.
+DEFAULT_AT_NODES = "off resetpass ~* &* +@all"
+DEFAULT_AT_SENTINELS = "off resetpass resetkeys resetchannels -@all"
 #: Scripts for people and what a node or a Sentinel does to itself, inside its own container.
 ADMIN = "~* &* +@all"
 #: Probes, and a node that asks its peers what they hold before it starts.
@@ -111,7 +118,7 @@ def acl_file(server: str, traders: Sequence[str], hashes: Mapping[str, Sequence[
     for user in hashes:
         if user not in _AT_NODES and user not in traders:
             raise AclError(f"user {user!r} is none of the stack's: add --trader {user} if it is a trader")
-    lines = ["user default off resetpass resetkeys resetchannels -@all"]
+    lines = [f"user default {DEFAULT_AT_NODES if server == 'nodes' else DEFAULT_AT_SENTINELS}"]
     for user, rights in rules.items():
         if not hashes.get(user):
             raise AclError(f"user {user!r} has no password: its line '{user} <sha256>' is missing")

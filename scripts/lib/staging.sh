@@ -4,7 +4,7 @@
 # Days before its end in which a certificate is worth a warning at a start.
 EXPIRES_SOON_DAYS=7
 
-# check_staging <trader service>...
+# check_staging <service that logs in>...; trader, trader-2, metrics
 check_staging() {
     SECRETS_DIR=$(secrets_dir)
     export SECRETS_DIR
@@ -19,16 +19,21 @@ check_staging() {
     report_problems "$problems"
 }
 
-staging_problems() { # staging_problems <trader service>...
-    local subnet number trader files=() services=()
+staging_problems() { # staging_problems <service that logs in>...
+    local subnet number client files=() services=()
     subnet=$(setting SUBNET_PREFIX 172.28.77)
     files=("admin:$REDIS_UID" "health:$REDIS_UID" "replica:$REDIS_UID" "sentinel:$REDIS_UID")
     for number in 1 2 3; do
         services+=("redis-$number:$REDIS_UID:$subnet.1$number" "sentinel-$number:$REDIS_UID:$subnet.2$number")
     done
-    for trader in "$@"; do
-        files+=("trader-$(trader_id_of "$trader"):$TRADER_UID")
-        services+=("$trader:$TRADER_UID:")
+    for client in "$@"; do
+        if [[ $client == metrics ]]; then
+            files+=("metrics:$METRICS_UID")
+            services+=("metrics:$METRICS_UID:")
+        else
+            files+=("trader-$(trader_id_of "$client"):$TRADER_UID")
+            services+=("$client:$TRADER_UID:")
+        fi
     done
     with_secrets staging-files.sh "$EXPIRES_SOON_DAYS" "${files[@]}" -- "${services[@]}"
 }

@@ -24,7 +24,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from drills.appender import Appenders
 from drills.ledger import Outcome, check
 from drills.processes import Cluster, LinkProcess, Process, free_ports, freeze, thaw
-from drills.security import ADMIN, Account, Authority, Security
+from drills.security import ADMIN, DEFAULT, Account, Authority, Security
 from drills.waiting import wait_until
 from trader_node.link import wire
 from trader_node.link.rights import node_rights, sentinel_rights
@@ -237,7 +237,7 @@ def test_no_append_is_lost_over_tls_with_the_least_rights(
 
 def _acl_file(folder: Path, *accounts: Account) -> str:
     path = folder / "users.acl"
-    path.write_text("\n".join(["user default off", *(account.acl for account in [ADMIN, *accounts])]) + "\n")
+    path.write_text("\n".join([DEFAULT, *(account.acl for account in [ADMIN, *accounts])]) + "\n")
     return f"aclfile {path}"
 
 
