@@ -37,7 +37,7 @@ check_password() { # check_password <name of the file> <uid>
 
 check_certificate() { # check_certificate <service> <uid> <address that it has to carry>
     certificate=$SECRETS/tls/$1/tls.crt
-    check_file "tls/$1/tls.key" "$2" "the key of $1" "$MAKE_CERTS" || return 0
+    check_file "tls/$1/tls.key" "$2" "the key of $1" "$MAKE_CERTS $1" || return 0
     if ! [ -s "$certificate" ] || ! [ -s "$SECRETS/tls/$1/ca.crt" ]; then
         error "the certificate of $1 is missing: tls/$1/tls.crt or ca.crt in $SHOWN" "$MAKE_CERTS"
     elif ! openssl x509 -in "$certificate" -noout 2>/dev/null; then

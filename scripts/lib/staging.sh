@@ -4,7 +4,6 @@
 # Days before its end in which a certificate is worth a warning at a start.
 EXPIRES_SOON_DAYS=7
 
-# check_staging <service that logs in>...; trader, trader-2, metrics
 check_staging() {
     SECRETS_DIR=$(secrets_dir)
     export SECRETS_DIR
@@ -15,27 +14,31 @@ check_staging() {
     check_cpus SENTINEL_CPUS 0.5
     check_cpus TRADER_CPUS 2
     local problems
-    problems=$(staging_problems "$@") || fail "the files in SECRETS_DIR=$SECRETS_DIR cannot be checked"
+    problems=$(staging_problems) || fail "the files in SECRETS_DIR=$SECRETS_DIR cannot be checked"
     report_problems "$problems"
 }
 
-staging_problems() { # staging_problems <service that logs in>...
-    local subnet number client files=() services=()
+# Of the services that would be started.
+staging_problems() {
+    local service number subnet passwords certificates=()
     subnet=$(setting SUBNET_PREFIX 172.28.77)
-    files=("admin:$REDIS_UID" "health:$REDIS_UID" "replica:$REDIS_UID" "sentinel:$REDIS_UID")
-    for number in 1 2 3; do
-        services+=("redis-$number:$REDIS_UID:$subnet.1$number" "sentinel-$number:$REDIS_UID:$subnet.2$number")
-    done
-    for client in "$@"; do
-        if [[ $client == metrics ]]; then
-            files+=("metrics:$METRICS_UID")
-            services+=("metrics:$METRICS_UID:")
-        else
-            files+=("trader-$(trader_id_of "$client"):$TRADER_UID")
-            services+=("$client:$TRADER_UID:")
-        fi
-    done
-    with_secrets staging-files.sh "$EXPIRES_SOON_DAYS" "${files[@]}" -- "${services[@]}"
+    passwords=("admin:$REDIS_UID" "health:$REDIS_UID" "replica:$REDIS_UID" "sentinel:$REDIS_UID")
+    while read -r service; do
+        number=${service##*-}
+        case $service in
+            redis-[0-9]) certificates+=("$service:$REDIS_UID:$subnet.1$number") ;;
+            sentinel-[0-9]) certificates+=("$service:$REDIS_UID:$subnet.2$number") ;;
+            trader | trader-2)
+                passwords+=("trader-$(trader_id_of "$service"):$TRADER_UID")
+                certificates+=("$service:$TRADER_UID:")
+                ;;
+            redis-exporter)
+                passwords+=("metrics:$METRICS_UID")
+                certificates+=("metrics:$METRICS_UID:")
+                ;;
+        esac
+    done < <(compose config --services | sort)
+    with_secrets staging-files.sh "$EXPIRES_SOON_DAYS" "${passwords[@]}" -- "${certificates[@]}"
 }
 
 # All errors at once, so that they are mended at once.
