@@ -87,6 +87,8 @@ def compare_records(own: Record, held: Record, known: Record, keep_minutes: floa
     counts = found.counts
     settled = _settled(held)
     forgets = keep_minutes > 0
+    if forgets:
+        settled = _without_forgotten_states(settled, own, now_ns - keep_minutes * 60e9)
     left = _without_loose_links(own, settled, forgets=forgets)
     right = _without_loose_links(settled, own, forgets=forgets)
     for line in differences(left, right):
@@ -136,6 +138,21 @@ def _without_loose_links(record: Record, other: Record, *, forgets: bool) -> Rec
         if order in orders and (position in positions or not forgets)
     }
     return {**record, "index": {**record["index"], "order_position": kept}}
+
+
+def _without_forgotten_states(held: Record, own: Record, oldest_kept: float) -> Record:
+    """Return a record from Redis without account states that the node has forgotten and not yet removed there.
+
+    The node trims the list in Redis to the length of its own, and what it has not written at that moment comes on top:
+    so many states that are older than it keeps them stay in front until it trims again.
+    """
+    accounts = dict(held["accounts"])
+    for name, account in accounts.items():
+        events = account["events"]
+        surplus = len(events) - len(own["accounts"].get(name, account)["events"])
+        if surplus > 0 and all(event["ts_init"] < oldest_kept for event in events[:surplus]):
+            accounts[name] = {**account, "events": events[surplus:]}
+    return {**held, "accounts": accounts}
 
 
 def _gone(known: Record, held: Record, own: Record, oldest_kept: float) -> Iterator[str]:

@@ -153,3 +153,29 @@ def test_redis_has_a_netted_position_that_opened_again_among_the_closed_ones_too
     assert compare_records(own, held, own, 0.0, NOW).exact
     held["index"]["positions_closed"].append("P-9")
     assert not compare_records(own, held, own, 0.0, NOW).exact
+
+
+@pytest.mark.parametrize(
+    ("age", "keep", "wrong"),
+    [
+        pytest.param(130, 2, {}, id="older than the node keeps them"),
+        pytest.param(110, 2, {"wrong": 4}, id="younger"),
+        pytest.param(130, 0, {"wrong": 4}, id="a node that forgets nothing"),
+    ],
+)
+def test_account_states_that_the_node_has_forgotten_may_be_in_front(
+    age: float, keep: float, wrong: dict[str, int]
+) -> None:
+    own, held = record(), record()
+    states = [{"event_id": f"s{number}", "ts_init": int(NOW - age * 1e9)} for number in range(4)]
+    own["accounts"]["A-1"]["events"] = states[1:]
+    held["accounts"]["A-1"]["events"] = states
+    assert counts(own, held, record(), keep) == wrong
+
+
+def test_account_states_at_the_end_are_never_forgotten() -> None:
+    own, held = record(), record()
+    old = [{"event_id": f"s{number}", "ts_init": int(NOW - 500e9)} for number in range(4)]
+    own["accounts"]["A-1"]["events"] = old[:3]
+    held["accounts"]["A-1"]["events"] = old
+    assert counts(own, held, record(), 2)
