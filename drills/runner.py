@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from .ledger import Verdict
 from .limits import Limits
 from .observer import Observer
 from .records import Record, compare_trader
-from .results import AppenderCounts, DrillResult, Event, NodeSpan
+from .results import AppenderCounts, DrillResult, Event, NodeSpan, TraderCounts
 from .stack import NODES, DockerError, Stack
 from .traffic import Traffic, wait_until_replicated
 from .waiting import wait_until
@@ -108,16 +109,17 @@ class Drill:
             self.observer.stop()
         return self._result(started, repetition)
 
-    def _break_and_heal(self) -> tuple[Record, dict[str, Any], Identity]:
+    def _break_and_heal(self) -> tuple[dict[str, Record], dict[str, Any], Identity]:
         stack, evidence = self._stack, self._evidence
         fault = self._kind(stack, self._chance)
         evidence.old_master = fault.master
         try:
             self._says("preparing")
             fault.prepare()
-            known = stack.report()
+            known = {trader.service: trader.report() for trader in stack.traders}
             # What Nautilus still buffers dies with it; a few batches later it is in the link's hands.
-            stack.wait_for_writes_on(fault.master, 3)
+            for trader in stack.traders:
+                trader.wait_for_writes_on(fault.master, 3)
             before, process = stack.link(), identity(stack)
             self._says("fault")
             evidence.inject = self._note("inject", fault.summary)
@@ -129,7 +131,8 @@ class Drill:
                 self._says("waiting for writes")
                 self._wait_for_writes(evidence.confirmed)
                 time.sleep(_AFTERMATH)
-            known = fault.known or known
+            if fault.known:
+                known[stack.trader.service] = fault.known
         finally:
             self._says("healing")
             evidence.heal = self._note("heal", "")
@@ -140,9 +143,9 @@ class Drill:
         wait_until(stack.whole, _RECOVERY, "one master with two replicas in sync", 0.05)
         evidence.whole = self._note("whole", "one master, two replicas in sync, every Sentinel could fail over")
         self._wait_for_writes(evidence.whole)
-        wait_until(lambda: stack.link()["state"] == "ready", _RECOVERY, "the trader's link applies writes")
-        stack.wait_for_writes(seconds=_RECOVERY)
-        wait_until(lambda: stack.healthy("trader"), _RECOVERY, "the trader is healthy")
+        stack.wait_until_traders_are_well(_RECOVERY)
+        for trader in stack.traders:
+            trader.wait_for_writes_on(stack.master(), seconds=_RECOVERY)
         evidence.new_master = stack.master()
         evidence.promoted = self.observer.promotion(evidence.inject, fault.master)
         return known, before, process
@@ -156,7 +159,7 @@ class Drill:
             0.05,
         )
 
-    def _compare(self, known: Record, before: dict[str, Any], process: Identity) -> None:
+    def _compare(self, known: dict[str, Record], before: dict[str, Any], process: Identity) -> None:
         stack, evidence = self._stack, self._evidence
         accepted = self.traffic.stop()
         evidence.operations = accepted.operations
@@ -171,15 +174,18 @@ class Drill:
             if not each.exact:
                 evidence.differences.append(f"the appender's lists on {node}: {each.differences()}")
         self.traffic.clean()
-        comparison = compare_trader(stack, known)
+        compared = {trader.service: compare_trader(stack, known[trader.service], trader) for trader in stack.traders}
         after = stack.link()
-        evidence.trader = comparison.counts
-        evidence.trader_compared = True
-        evidence.differences += comparison.differences[:_SHOWN]
+        evidence.trader = _sum(comparison.counts for comparison in compared.values())
+        # Every one of them: those of the first would hide that nothing of the second was there to compare.
+        evidence.trader_compared = all(each.counts.positions and each.counts.orders for each in compared.values())
+        for comparison in compared.values():
+            evidence.differences += comparison.differences[:_SHOWN]
         caught = _since(before, after, ("told_early", "lost_replies", "replayed", "holds"))
         evidence.trader_caught = caught
         evidence.trader.replayed = _since(before, after, ("replayed",))
-        evidence.trader.orders_during_fault = len(comparison.orders - known["orders"].keys())
+        first = stack.trader.service
+        evidence.trader.orders_during_fault = len(compared[first].orders - known[first]["orders"].keys())
         evidence.trader_restarted = identity(stack) != process
 
     def interrupted(self, repetition: int = 1) -> DrillResult:
@@ -239,6 +245,14 @@ class Drill:
                     start = max(each.at, began) - began
                     spans.append(NodeSpan(node=node, began=start, ended=min(end, ended) - began, state=each.state))
         return spans
+
+
+def _sum(found: Iterable[TraderCounts]) -> TraderCounts:
+    """Return the counts of all traders together."""
+    total: Counter[str] = Counter()
+    for counts in found:
+        total.update(counts.model_dump())
+    return TraderCounts(**total)
 
 
 def _worst(found: list[Verdict], link: dict[str, Any]) -> AppenderCounts:

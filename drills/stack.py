@@ -491,13 +491,16 @@ class Stack:
         """Wait until the stack is whole and trades. Raises ``TimeoutError``, which says what is missing."""
         try:
             wait_until(self.whole, seconds, "one master with two replicas in sync")
-            for trader in self.traders:
-                wait_until(lambda trader=trader: trader.link()["state"] == "ready", seconds, "the link applies writes")
-                wait_until(
-                    lambda trader=trader: self.healthy(trader.service), seconds, f"the {trader.service} is healthy"
-                )
+            self.wait_until_traders_are_well(seconds)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; {self.lacking() or self._said_by_the_links()}") from None
+
+    def wait_until_traders_are_well(self, seconds: float) -> None:
+        """Wait until every trader is healthy and its link applies writes. Raises ``TimeoutError``."""
+        for trader in self.traders:
+            who = trader.service
+            wait_until(lambda t=trader: t.link()["state"] == "ready", seconds, f"the link of the {who} applies writes")
+            wait_until(lambda who=who: self.healthy(who), seconds, f"the {who} is healthy")
 
     def _said_by_the_links(self) -> str:
         said = []
@@ -535,8 +538,7 @@ class Stack:
 
     def wait_for_writes_on(self, node: str, entries: int = 10, seconds: float = 30.0) -> None:
         """The same for a node that is the master, whatever the Sentinels say by now."""
-        goal = self.marker(node)[1] + entries
-        wait_until(lambda: self.marker(node)[1] >= goal, seconds, f"{entries} more entries on {node}")
+        self.trader.wait_for_writes_on(node, entries, seconds)
 
     def wait_for_promotion(self, old: str, fault_at: float, seconds: float = 60.0) -> Promotion:
         """Wait until another node than ``old`` holds a write that the link made after the fault.

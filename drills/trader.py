@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from .waiting import wait_until
+
 if TYPE_CHECKING:
     from .stack import Stack
 
@@ -39,6 +41,11 @@ class Trader:
         """Return owner and last entry of its link's marker on a node of Redis."""
         owner, seq = self._stack.client(node).hmget(self.marker_key, ["o", "s"])
         return str(owner), int(seq or 0)
+
+    def wait_for_writes_on(self, node: str, entries: int = 10, seconds: float = 30.0) -> None:
+        """Wait until its link has applied more entries on a master: proof that it trades and Redis takes it."""
+        goal = self.marker(node)[1] + entries
+        wait_until(lambda: self.marker(node)[1] >= goal, seconds, f"{entries} more entries of {self.id} on {node}")
 
     def link(self) -> dict[str, Any]:
         """Return its link's state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clock, limits, maintenance, network, nodes, sentinels, storage, trader
+from . import clock, limits, maintenance, network, nodes, sentinels, storage, trader, traders
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -16,6 +16,7 @@ _MODULES = (
     clock,
     maintenance,
     trader,
+    traders,
 )
 
 #: By name, in the order in which they are listed.
