@@ -23,6 +23,9 @@ Record = dict[str, Any]
 _KEPT = ("positions", "orders")
 #: Times to read everything until the trader has changed nothing meanwhile.
 _ATTEMPTS = 10
+#: Keys to ask for at once. Redis 7.0.15 ends a TLS connection ("SSL routines::bad length") when more questions arrive
+#: while the answers to earlier ones wait to be sent: so many fit into what it reads at once.
+_BATCH = 100
 _ONLY_OWN, _ONLY_HELD = ": only on the left", ": only on the right"
 
 
@@ -248,6 +251,14 @@ def _contents(stack: Stack, prefix: str) -> dict[str, dict[bytes, Any]]:
 
 def _read(client: Redis, pattern: str) -> dict[bytes, Any]:
     keys = list(client.scan_iter(pattern, count=2000))
+    return {
+        key: value
+        for start in range(0, len(keys), _BATCH)
+        for key, value in _values(client, keys[start : start + _BATCH]).items()
+    }
+
+
+def _values(client: Redis, keys: list[bytes]) -> dict[bytes, Any]:
     types = client.pipeline(transaction=False)
     values = client.pipeline(transaction=False)
     for key in keys:

@@ -44,7 +44,9 @@ _SETS = (
     "positions_closed",
 )
 _HASHES = ("order_position", "order_client")
-_BATCH = 1000
+#: Keys to ask for at once. Redis 7.0.15 ends a TLS connection when more questions arrive while it sends earlier answers: so
+#: many fit into what it reads at once.
+_BATCH = 100
 
 
 class DamagedRecordError(RuntimeError):
