@@ -374,6 +374,10 @@ class Stack:
         """Return the fixed address of a service inside the stack."""
         return f"{self._subnet}.{_LAST_BYTES[service]}"
 
+    def address(self, service: str) -> tuple[str, int]:
+        """Return host and port at which this host reaches a node or a Sentinel."""
+        return self._access.addresses[service]
+
     @property
     def subnet(self) -> str:
         """The range of addresses of the stack's network."""

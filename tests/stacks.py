@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from drills.faults import FAULTS
+from drills.limits import read_limits
+from drills.runner import Drill
 from drills.stack import Stack, containers_of, docker_logs
 
 ROOT = Path(__file__).resolve().parents[1]
+_LIMITS = read_limits(ROOT / "drills.toml", FAULTS)
 
 
 class Journal:
@@ -63,3 +68,22 @@ def in_use(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Stack]:
     if request.session.testsfailed > failed_before:
         print_logs(stack.project)
     stack.heal()
+
+
+def run_drill(stack: Stack, journal: Journal, folder: Path, name: str) -> None:
+    """Run a drill and check that it passed; one that this stack or machine cannot have is skipped with its reason."""
+    result = Drill(stack, FAULTS[name], _LIMITS[name], random.SystemRandom(), print).run()
+    if result.status == "skipped":
+        # Said by name where this machine cannot do it; the drill itself decides that by trying.
+        journal.add(f"{name}: skipped, {result.reason}")
+        pytest.skip(result.reason)
+    times = result.availability
+    journal.add(
+        f"{name}: {result.effect}; longest stall {times.longest_stall:.2f} s; {result.appender.acknowledged} appends, "
+        f"{result.trader.positions} positions, {result.trader.orders} orders compared, "
+        f"lost {result.appender.lost + result.trader.lost}"
+    )
+    (folder / "result.json").write_text(result.model_dump_json(indent=1))
+    assert result.status == "passed", "\n".join(
+        [result.reason, *(f"{event.at:8.3f} {event.source}: {event.kind} {event.text}" for event in result.events)]
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clock, limits, maintenance, network, nodes, sentinels, storage, trader, traders
+from . import clock, credentials, limits, maintenance, network, nodes, sentinels, storage, trader, traders
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -17,6 +17,7 @@ _MODULES = (
     maintenance,
     trader,
     traders,
+    credentials,
 )
 
 #: By name, in the order in which they are listed.

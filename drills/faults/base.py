@@ -41,6 +41,8 @@ class Fault(ABC):
     resumes_unhealed: ClassVar[bool] = True
     #: The node's process ends and starts again; otherwise it must not.
     restarts_trader: ClassVar[bool] = False
+    #: Only a stack with logins has it, see compose/staging.yaml.
+    needs_logins: ClassVar[bool] = False
 
     def __init__(self, stack: Stack, chance: random.Random | None = None) -> None:
         self.stack = stack

@@ -101,6 +101,7 @@ class TradersIsolated(Fault):
     changes_master = False
     interrupts_writes = False
     interrupts_trader = False
+    needs_logins = True
 
     @classmethod
     def unavailable(cls, stack: Stack) -> str:
@@ -141,7 +142,7 @@ class TradersIsolated(Fault):
         pause = self._pauses.longest
         return (
             f"{self._wild.id} flooded {flooded / 1e6:.0f} MB in {_FLOOD:g} s, was refused {refused}, had its journal "
-            f"full ({full}) and was killed; {self.stack.trader_id} wrote on, with {pause:.2f} s at most between two writes"
+            f"full ({full}) and was killed; {self.stack.trader_id} wrote on, with writes at most {pause:.2f} s apart"
         )
 
     def heal(self) -> None:
