@@ -44,8 +44,8 @@ _SETS = (
     "positions_closed",
 )
 _HASHES = ("order_position", "order_client")
-#: Keys to ask for at once. Redis 7.0.15 ends a TLS connection when more questions arrive while it sends earlier answers: so
-#: many fit into what it reads at once.
+#: Keys to ask for at once. Redis 7.0.15 ends a TLS connection when more questions arrive while it sends earlier
+#: answers: so many fit into what it reads at once.
 _BATCH = 100
 
 
