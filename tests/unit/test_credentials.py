@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,15 @@ def _environment(folder: Path) -> dict[str, str]:
     }
 
 
-def test_a_new_password_counts_from_the_next_connection_on(tmp_path: Path) -> None:
+def test_a_new_password_counts_from_the_next_connection_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     login = credentials(read_target(_environment(tmp_path)))
     assert auth(login) == wire.encode_command(b"AUTH", b"TRADER-001", b"first")
     (tmp_path / "nodes").write_text("second")
     assert auth(login) == wire.encode_command(b"AUTH", b"TRADER-001", b"second")
     assert login is not None
     assert login.get_credentials() == ("TRADER-001", "second")
+    assert asyncio.run(login.get_credentials_async()) == ("TRADER-001", "second")
+    assert not caplog.records
 
 
 def test_sentinels_have_a_login_of_their_own(tmp_path: Path) -> None:

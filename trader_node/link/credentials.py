@@ -60,6 +60,10 @@ class Credentials(CredentialProvider):
         password = self._current()
         return (password,) if self._username is None else (self._username, password)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return the same. A file of one line is read at once; redis-py complains of whoever leaves this out."""
+        return self.get_credentials()
+
     def _current(self) -> str:
         if self._file is not None:
             try:
