@@ -1,18 +1,21 @@
 #!/bin/sh
-# The password files, seen from the inside: run as root, on the host or in a container. Prints names and SHA-256 hashes,
-# never a password.
+# The password files, seen from the inside: run as root, on the host or in a container. Prints names and SHA-256 hashes;
+# passwords only where that is said.
 #
 #   secret-files.sh make NAME:UID...        make the password files that are missing; print the names of those made
 #   secret-files.sh names                   print the names of all password files
-#   secret-files.sh hashes [NAME]           print "NAME HASH..." of each; while a rotation is unfinished both the old and
-#                                           the new one, except for NAME: only the new one
+#   secret-files.sh hashes [NAME...]        print "NAME HASH..." of all; while a rotation is unfinished both the old and
+#                                           the new one, except for the names given: only the new one
 #   secret-files.sh put FILE UID            write standard input to acl/FILE, in place
 #   secret-files.sh acl nodes|sentinels      print that ACL file
+#   secret-files.sh current NAME...         print "NAME HASH" of what the password files hold
 #   secret-files.sh unfinished              print the names whose rotation is unfinished
-#   secret-files.sh begin NAME              choose the next password, unless that has been done; print "OLD NEW" hashes
-#   secret-files.sh adopt NAME              the password file gets the next password, in place
-#   secret-files.sh show NAME old|new       print that password of an unfinished rotation (for a pipe, never a terminal)
-#   secret-files.sh end NAME                forget the old password
+#   secret-files.sh begin NAME...           choose the next passwords, unless that has been done
+#   secret-files.sh adopt NAME...           the password files get the next passwords, in place
+#   secret-files.sh end NAME...             forget the old passwords
+#   secret-files.sh show NAME               print the next password, for a pipe
+#   secret-files.sh logins NAME...          print the commands of logins with the old and then the new password of each,
+#                                           for a pipe
 #
 # Environment: SECRETS (the directory), OWNER (uid:gid of whoever owns the directory).
 set -eu
@@ -28,14 +31,16 @@ main() {
     case $action in
         make) make_all "$@" ;;
         names) list_files "$PASSWORDS" ;;
-        hashes) hashes "${1:-}" ;;
+        hashes) hashes "$@" ;;
         put) put "$@" ;;
         acl) cat "$ACL/$1.acl" 2>/dev/null || : ;;
         unfinished) list_files "$ROTATION" | sed -n 's/\.new$//p' ;;
-        begin) begin "$1" ;;
-        adopt) in_place "$PASSWORDS/$1" <"$ROTATION/$1.new" ;;
-        show) cat "$ROTATION/$1.$2" ;;
-        end) rm -f "$ROTATION/$1.new" "$ROTATION/$1.old" ;;
+        current) for name in "$@"; do echo "$name $(hash_of "$PASSWORDS/$name")"; done ;;
+        begin) for name in "$@"; do begin "$name"; done ;;
+        adopt) for name in "$@"; do in_place "$PASSWORDS/$name" <"$ROTATION/$name.new"; done ;;
+        end) for name in "$@"; do rm -f "$ROTATION/$name.new" "$ROTATION/$name.old"; done ;;
+        show) cat "$ROTATION/$1.new" ;;
+        logins) for name in "$@"; do login "$name" old && login "$name" new; done ;;
         *) echo "unknown action: $action" >&2 && exit 2 ;;
     esac
 }
@@ -62,15 +67,17 @@ random_password() { od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n'; }
 
 list_files() { find "$1" -type f ! -name '*.incomplete' 2>/dev/null | sed 's|.*/||' | LC_ALL=C sort; }
 
-hashes() { # hashes [name of which only the new one counts]
+hashes() { # hashes [name of which only the new one counts]...
+    only_new=" $* "
     list_files "$PASSWORDS" | while read -r name; do
         if [ ! -e "$ROTATION/$name.new" ]; then
             echo "$name $(hash_of "$PASSWORDS/$name")"
-        elif [ "$name" = "$1" ]; then
-            echo "$name $(hash_of "$ROTATION/$name.new")"
-        else
-            echo "$name $(hash_of "$ROTATION/$name.old") $(hash_of "$ROTATION/$name.new")"
+            continue
         fi
+        case $only_new in
+            *" $name "*) echo "$name $(hash_of "$ROTATION/$name.new")" ;;
+            *) echo "$name $(hash_of "$ROTATION/$name.old") $(hash_of "$ROTATION/$name.new")" ;;
+        esac
     done
 }
 
@@ -83,8 +90,10 @@ begin() {
         random_password >"$ROTATION/$1.incomplete"
         mv "$ROTATION/$1.incomplete" "$ROTATION/$1.new"
     fi
-    echo "$(hash_of "$ROTATION/$1.old") $(hash_of "$ROTATION/$1.new")"
 }
+
+# An old password may be of somebody else's making.
+login() { printf 'AUTH %s "%s"\n' "${1#trader-}" "$(sed 's/[\\"]/\\&/g' "$ROTATION/$1.$2")"; }
 
 put() { # put <file> <uid>
     in_place "$ACL/$1"

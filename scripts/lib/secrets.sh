@@ -54,7 +54,7 @@ need_secrets() {
 }
 
 # Files of several owners need root: our own, or that of a container. The tools differ little; openssl may be missing.
-# with_secrets <script in scripts/lib> <argument>...
+# with_secrets <script in scripts/lib> <argument>...; in a container it reads all of the standard input
 with_secrets() {
     local script=$1 needed=sh
     shift
