@@ -186,6 +186,51 @@ def test_rotation_names_the_unknown_user_and_wants_a_stack(run: Run, folder: Pat
     assert not list((folder / "rotation").iterdir())
 
 
+def _files(folder: Path, *arguments: str) -> str:
+    """Run the script that knows the files; as root, which is what the scripts make of everybody."""
+    command = ["sh", str(ROOT / "scripts/lib/secret-files.sh"), *arguments]
+    owner = f"{os.getuid()}:{os.getgid()}"
+    environment = {**os.environ, "SECRETS": str(folder), "OWNER": owner}
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.usefixtures("made")
+def test_the_files_of_a_rotation_at_every_step(folder: Path) -> None:
+    # Of somebody's own making: of another length, with a newline, and with what a command line has a meaning for.
+    path = folder / "passwords/admin"
+    old = 'a "quoted" \\ password of somebody\'s own making that is longer than sixty-four characters'
+    path.write_text(old + "\n")
+    inode = path.stat().st_ino
+
+    def hashes(*only_new: str) -> list[str]:
+        lines = [line.split() for line in _files(folder, "hashes", *only_new).splitlines()]
+        return next(digests for name, *digests in lines if name == "admin")
+
+    def digest(password: str) -> str:
+        return hashlib.sha256(password.encode()).hexdigest()
+
+    assert hashes() == [digest(old)]
+    _files(folder, "begin", "admin", "health")
+    new = (folder / "rotation/admin.new").read_text()
+    assert re.fullmatch("[0-9a-f]{64}", new)
+    assert _mode(folder / "rotation/admin.new") == 0o600
+    for step in ("begin", "adopt", "begin", "adopt"):
+        # Interrupted anywhere and begun again: the choice stays, and both count.
+        _files(folder, step, "admin", "health")
+        assert (folder / "rotation/admin.new").read_text() == new
+        assert hashes() == [digest(old), digest(new)]
+    assert path.read_text() == new
+    assert path.stat().st_ino == inode, "containers have the other file"
+    assert _files(folder, "unfinished").split() == ["admin", "health"]
+    escaped = old.replace("\\", "\\\\").replace('"', '\\"')
+    assert _files(folder, "logins", "admin") == f'AUTH admin "{escaped}"\nAUTH admin "{new}"\n'
+    assert hashes("health") == [digest(old), digest(new)]
+    assert hashes("admin", "health") == [digest(new)]
+    _files(folder, "end", "admin", "health")
+    assert hashes() == [digest(new)]
+    assert not list((folder / "rotation").iterdir())
+
+
 # --- certificates ----------------------------------------------------------------------------------------------------
 
 
