@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts the exporter. Where the stack has logins, the password comes from the secret /run/secrets/metrics and reaches the
 # exporter in its own form, a JSON file that maps addresses to passwords, in the container's /tmp: neither an argument nor
-# the environment ever holds it. A renewed secret is taken over within seconds.
+# the environment ever holds it. It is read at the start: ./scripts/secrets rotate restarts the exporter.
 #
 # Environment: REDIS_TLS (yes, no), NODES and SENTINELS ("name:port ..." lists, what Prometheus asks for), REDIS_USER.
 set -eu
@@ -18,7 +18,6 @@ main() {
         [ -s "$SECRET" ] || fail "REDIS_USER=$REDIS_USER, but the secret $SECRET is empty: see ./scripts/secrets"
         [ -r "$SECRET" ] || fail "the secret $SECRET is not readable for uid $(id -u): see ./scripts/secrets"
         write_passwords
-        follow_secret &
         set -- "$@" "--redis.password-file=$PASSWORDS"
     fi
     if [ "${REDIS_TLS:-no}" = yes ]; then
@@ -42,18 +41,7 @@ write_passwords() {
             separator=,
         done
         echo '}'
-    } >"$PASSWORDS.new"
-    mv "$PASSWORDS.new" "$PASSWORDS"
-    cksum <"$SECRET" >"$PASSWORDS.made-of"
-}
-
-# Secrets are renewed in place, and nothing announces it.
-follow_secret() {
-    while sleep 5; do
-        [ "$(cksum <"$SECRET")" != "$(cat "$PASSWORDS.made-of" 2>/dev/null)" ] || continue
-        write_passwords
-        wget -q -O /dev/null http://127.0.0.1:9121/-/reload || rm -f "$PASSWORDS.made-of"
-    done
+    } >"$PASSWORDS"
 }
 
 fail() {

@@ -104,6 +104,14 @@ check_second_trader() {
         fail "TRADER_2_ID=$id is TRADER_ID as well: each trader needs an id of its own" "for example TRADER_2_ID=TRADER-002"
 }
 
+# Compose takes a relative path from the repository's root.
+check_alertmanager_config() {
+    local file
+    file=$(setting ALERTMANAGER_CONFIG)
+    [[ -z $file ]] || (cd "$ROOT" && [[ -f $file ]]) ||
+        fail "ALERTMANAGER_CONFIG=$file: no such file" "start from a copy of observability/alertmanager.yml"
+}
+
 check_own_node() { # check_own_node <config file> <code directory>
     [[ -f $1 ]] || fail "TRADER_CONFIG=$1: no such file" "give the JSON file of your node"
     [[ -d $2 ]] || fail "TRADER_CODE_DIR=$2: no such directory" "give the directory with the modules that $1 names"

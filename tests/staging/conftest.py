@@ -24,6 +24,9 @@ OVERLAYS = [name for name in ("staging", "second-trader", "observability") if (R
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The settings of the stack under test."""
     return {
+        # Beside the pages of a stack of the user's.
+        "PROMETHEUS_PORT": "19096",
+        "ALERTMANAGER_PORT": "19097",
         **os.environ,
         "COMPOSE_PROJECT_NAME": PROJECT,
         "SUBNET_PREFIX": os.environ.get("SUBNET_PREFIX", "172.28.82"),
