@@ -19,7 +19,9 @@ main() {
         shift
     done
     shift
-    for server in nodes sentinels; do check_file "acl/$server.acl" "$REDIS_UID" "the ACL file" "$MAKE_SECRETS"; done
+    for server in nodes sentinels; do
+        check_file "acl/$server.acl" "$REDIS_UID" "the ACL file of the $server" "$MAKE_SECRETS" || :
+    done
     for entry in "$@"; do
         service=${entry%%:*} rest=${entry#*:}
         check_certificate "$service" "${rest%%:*}" "${rest#*:}"
