@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import clock, credentials, limits, maintenance, network, nodes, sentinels, storage, trader, traders
+from . import clock, credentials, limits, maintenance, network, nodes, restore, sentinels, storage, trader, traders
 from .base import Fault
 
 __all__ = ["FAULTS", "Fault"]
@@ -18,6 +18,7 @@ _MODULES = (
     trader,
     traders,
     credentials,
+    restore,
 )
 
 #: By name, in the order in which they are listed.

@@ -1,0 +1,110 @@
+"""All disks of Redis are lost, and a backup is all there is."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from drills import images
+from drills.stack import NODES, SENTINELS, SERVICES, Stack, docker
+from drills.waiting import wait_until
+
+from .base import FAILOVER, Fault
+
+#: Seconds that ./scripts/backup or ./scripts/restore may take.
+_SCRIPT = 400
+#: Empties every volume that is mounted below /volumes.
+_EMPTY = "find /volumes -mindepth 2 -delete; find /volumes -mindepth 2 | grep . && exit 1; exit 0"
+
+
+class Restore(Fault):
+    """A backup is taken while everything trades; then all containers die, and Redis and the Sentinels lose their disks.
+
+    ``./scripts/restore`` brings the stack up from the backup, and the links send again what came after it: the trader's
+    from its journal on the disk, which is another volume, the appender's from the one that it runs with.
+    """
+
+    name = "restore"
+    summary = "all disks of Redis and of the Sentinels are lost, and the stack is restored from a backup of before"
+    #: The backup goes to the first node.
+    changes_master = None
+    restarts_trader = True
+
+    @classmethod
+    def unavailable(cls, stack: Stack) -> str:
+        """Return why this stack's containers must not be made anew from here."""
+        changed = images.changed_settings(stack)
+        if not changed:
+            return ""
+        return (
+            f"{changed[0]} was started with other settings than those here, and would lose them when the stack is "
+            "restored: give ./scripts/drill the settings (environment or .env) with which the stack was started"
+        )
+
+    def prepare(self) -> None:
+        """Take the backup while everything trades."""
+        self._folder = tempfile.TemporaryDirectory(prefix="restore-drill-")
+        self._started = self.stack.start_times()
+        self._script("backup", "--to", self._folder.name)
+        (self._backup,) = (path for path in Path(self._folder.name).iterdir() if not path.name.startswith("."))
+
+    def inject(self) -> None:
+        """Kill everything, and empty the volumes."""
+        lost = (*NODES, *SENTINELS)
+        self._marker = self.stack.marker(self.master)[1]
+        self.stack.kill(*SERVICES)
+        self.struck = time.time()
+        volumes = [part for each in lost for part in ("--volume", f"{self.stack.project}_{each}:/volumes/{each}")]
+        docker(
+            *("run", "--rm", "--network", "none", "--user", "0:0", *volumes),
+            *("--entrypoint", "sh", self.stack.image, "-euc", _EMPTY),
+        )
+
+    def confirm(self) -> str:
+        """Restore, and wait until the link of the new node has sent again what the backup lacks."""
+        said = self._script("restore", str(self._backup))
+        now = self.stack.start_times()
+        kept = [service for service in SERVICES if now[service] == self._started[service]]
+        if kept:
+            raise RuntimeError(f"not started anew: {', '.join(kept)}")
+        if "hold what the backup holds" not in said:
+            raise RuntimeError("the restored nodes were not compared with the backup")
+        stack = self.stack
+        wait_until(lambda: stack.link()["state"] == "ready", FAILOVER, "the link applies writes again")
+        replayed = stack.link()["replayed"]
+        held = stack.marker(stack.master())[1]
+        if held < self._marker or not replayed:
+            raise RuntimeError(
+                f"the data set ends at entry {held} after {replayed} were sent again, and it had {self._marker} before"
+            )
+        return (
+            f"all of {', '.join(SERVICES)} were killed and the disks of Redis and Sentinels emptied; restored from "
+            f"{self._backup.name} on {stack.master()}; the trader's link sent {replayed} entries again that the backup "
+            "lacked"
+        )
+
+    def heal(self) -> None:
+        """Start whatever is still down."""
+        self.stack.ensure_running(*SERVICES)
+        self._folder.cleanup()
+
+    def _script(self, name: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [str(self.stack.root / "scripts" / name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_SCRIPT,
+            check=False,
+            process_group=0,
+            env={**self.stack.environment, "IMAGE_TAG": images.configured_tag(self.stack)},
+        )
+        if done.returncode:
+            raise RuntimeError(f"./scripts/{name} failed: {done.stdout.strip()[-1500:]}")
+        return done.stdout
+
+
+FAULTS: tuple[type[Fault], ...] = (Restore,)
