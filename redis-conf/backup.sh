@@ -23,6 +23,8 @@ MASTER_NAME=${MASTER_NAME:-mymaster}
 SENTINELS=${SENTINELS:-}
 PEERS=${PEERS:-}
 
+# shellcheck source=redis-conf/access.sh
+. "$HERE/access.sh"
 # shellcheck source=redis-conf/ask.sh
 . "$HERE/ask.sh"
 
@@ -148,7 +150,7 @@ field() { printf 'node\t%s\t%s\n' "$1" "$2"; }
 
 info() { node INFO | tr -d '\r' | awk -F: -v name="$1" '$1 == name { print $2 }'; }
 
-node() { timeout 10 sh "$HERE/cli.sh" "$@"; }
+node() { cli_here "${CLI_USER:-admin}" 10 "$@"; }
 
 before() { # before <Unix time> <what is waited for>
     [ "$(date +%s)" -lt "$1" ] || die "waited for $PATIENCE_S s for $2"

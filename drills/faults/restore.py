@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from drills import images
-from drills.stack import NODES, SENTINELS, SERVICES, Stack, docker
+from drills.stack import NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
@@ -54,7 +54,7 @@ class Restore(Fault):
         """Kill everything, and empty the volumes."""
         lost = (*NODES, *SENTINELS)
         self._marker = self.stack.marker(self.master)[1]
-        self.stack.kill(*SERVICES)
+        self.stack.kill(*self._started)
         self.struck = time.time()
         volumes = [part for each in lost for part in ("--volume", f"{self.stack.project}_{each}:/volumes/{each}")]
         docker(
@@ -66,7 +66,7 @@ class Restore(Fault):
         """Restore, and wait until the link of the new node has sent again what the backup lacks."""
         said = self._script("restore", str(self._backup))
         now = self.stack.start_times()
-        kept = [service for service in SERVICES if now[service] == self._started[service]]
+        kept = [service for service, began in self._started.items() if now[service] == began]
         if kept:
             raise RuntimeError(f"not started anew: {', '.join(kept)}")
         if "hold what the backup holds" not in said:
@@ -80,14 +80,14 @@ class Restore(Fault):
                 f"the data set ends at entry {held} after {replayed} were sent again, and it had {self._marker} before"
             )
         return (
-            f"all of {', '.join(SERVICES)} were killed and the disks of Redis and Sentinels emptied; restored from "
-            f"{self._backup.name} on {stack.master()}; the trader's link sent {replayed} entries again that the backup "
-            "lacked"
+            f"all of {', '.join(self._started)} were killed and the disks of Redis and the Sentinels emptied; restored "
+            f"from {self._backup.name} on {stack.master()}; the trader's link sent {replayed} entries again that the "
+            "backup lacked"
         )
 
     def heal(self) -> None:
         """Start whatever is still down."""
-        self.stack.ensure_running(*SERVICES)
+        self.stack.ensure_running(*self._started)
         self._folder.cleanup()
 
     def _script(self, name: str, *arguments: str) -> str:
