@@ -200,6 +200,37 @@ def test_copies_under_load_and_rewrites_are_whole_transactions() -> None:
         assert int(held) >= int(before), f"{part}: written before, and not in the copy"
 
 
+#: The first attempt to read the newest file ends in the middle of what is being written.
+TORN = r"""
+export NODE_IP=127.0.0.1 SENTINELS= PEERS= REDIS_MIN_REPLICAS=0
+sh /opt/redis-node/entrypoint.sh >/tmp/log &
+until [ "$(redis-cli PING 2>/dev/null)" = PONG ]; do sleep 0.05; done
+redis-cli SET key value
+printf "$1" | redis-cli
+mkdir /tmp/bin
+cat >/tmp/bin/head <<'SHIM'
+#!/bin/sh
+if [ "$1" = -c ] && [ ! -e /tmp/cut ]; then
+    touch /tmp/cut
+    exec /usr/bin/head -c "$(($2 - 7))" "$3"
+fi
+exec /usr/bin/head "$@"
+SHIM
+chmod +x /tmp/bin/head
+PATH=/tmp/bin:$PATH sh /opt/redis-node/backup.sh copy | sh /opt/redis-node/backup-check.sh
+test -e /tmp/cut
+"""
+
+
+@pytest.mark.parametrize("last", ["SET last 1\n", "MULTI\nSET last 1\nSET last 2\nEXEC\n"])
+def test_copy_never_ends_in_the_middle_of_a_command_or_a_transaction(last: str) -> None:
+    options = ("--rm", "--init", "--network", "none", "--entrypoint", "sh")
+    command = ["docker", "run", *options, IMAGE, "-euc", TORN, "sh", last]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "aof\tkeys\t" in done.stdout
+
+
 def test_second_backup_of_a_node_at_once_is_refused() -> None:
     script = r"""
     sh /opt/redis-node/entrypoint.sh >/tmp/log &
