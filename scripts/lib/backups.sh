@@ -55,7 +55,9 @@ backup_manifest() {
 verify_backup() { # verify_backup <backup>
     local facts said
     check_sums "$1"
-    facts=$(load_for_trial "$1" 2>&1) || fail "$1 is DAMAGED: $(tail -n 1 <<<"$facts")" "use another one: ./scripts/backup list"
+    # Facts have tabs, the reason has none.
+    facts=$(load_for_trial "$1" 2>&1) ||
+        fail "$1 is DAMAGED: $(grep -v $'\t' <<<"$facts" | tail -n 1)" "use another one: ./scripts/backup list"
     said=$({ cat "$1/manifest.json" && printf '\n---\n%s\n' "$facts"; } | backup_manifest compare 2>&1) ||
         fail "$1 is DAMAGED: $(head -n 1 <<<"$said")" "use another one: ./scripts/backup list"
 }
