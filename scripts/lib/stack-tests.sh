@@ -51,16 +51,26 @@ run_stack_tests() {
     # Two runs at once would tear down each other's stack.
     exec 9>"${TMPDIR:-/tmp}/$project.lock"
     flock --nonblock 9 || fail "another run of the stack tests is in progress on this machine" "wait until it has finished"
+    local SOMETHING_RAN=false
     step "Stack tests"
     # Ports below 32768: the kernel gives those above to outgoing connections, and then one may be taken.
     COMPOSE_PROJECT_NAME=$project SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
         REDIS_1_PORT=16386 REDIS_2_PORT=16387 REDIS_3_PORT=16388 \
         SENTINEL_1_PORT=26386 SENTINEL_2_PORT=26387 SENTINEL_3_PORT=26388 \
         stack_pytest tests/stack "$@"
+    step "Tests of the staging template"
+    COMPOSE_PROJECT_NAME=$project-staging SUBNET_PREFIX=$(setting TEST_STAGING_SUBNET_PREFIX 172.28.82) \
+        stack_pytest tests/staging "$@"
+    $SOMETHING_RAN || fail "no test matches: $*" "./scripts/test --help tells what can be given"
 }
 
 stack_pytest() { # stack_pytest <argument of pytest>...
     local marked=()
     ${LONG:-false} || marked=(-m "not long")
-    "$VENV/bin/python" -m pytest -p no:cacheprovider "${marked[@]}" "$@" </dev/null
+    local status=0
+    "$VENV/bin/python" -m pytest -p no:cacheprovider "${marked[@]}" "$@" </dev/null || status=$?
+    # What the caller asked for may be in the other suite alone.
+    if ((status == 5 && $# > 1)); then return; fi
+    SOMETHING_RAN=true
+    return "$status"
 }

@@ -17,7 +17,7 @@ from drills.traffic import DRILL_USER
 from tests.stacks import ROOT, Journal, in_use, print_logs, run_script
 
 PROJECT = os.environ.get("COMPOSE_PROJECT_NAME", "nautilus-redis-ha-test-staging")
-OVERLAYS = [name for name in ("staging", "second-trader", "observability") if (ROOT / f"compose/{name}.yaml").exists()]
+OVERLAYS = ("staging", "second-trader", "observability")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "SECRETS_DIR": str(tmp_path_factory.mktemp("secrets")),
         # The drills' own traffic is one more trader.
         "TRADERS": DRILL_USER,
+        # What is compared after a drill grows with every order that is kept; a journal is filled in one.
+        "TRADER_KEEP_CLOSED_MINUTES": "2",
+        "LINK_JOURNAL_MAX_BYTES": str(32 << 20),
     }
 
 
