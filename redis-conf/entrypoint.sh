@@ -218,7 +218,7 @@ refuse_unusable_access() {
 }
 
 # Redis loads an AOF as the user default, and silently leaves out all transactions in it that this user may not carry out
-# (until 8.4, redis/redis#14541). So it is off, and has all rights.
+# (redis/redis#14541, mended at the end of 2025). So it is off, and has all rights.
 check_default_user() {
     ! uses_logins || grep -Eq '^user default off .*~\* &\* \+@all *$' "$ACL_FILE" ||
         { echo "$ACL_FILE: the user default has to be \"off resetpass ~* &* +@all\", or a restart loses transactions" && return 1; }

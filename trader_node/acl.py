@@ -9,8 +9,8 @@ Several hashes let several passwords in, which is how one is replaced while ever
 get here. The user ``default`` is off: who does not log in may do nothing.
 
 At the nodes that user has all rights nevertheless. Redis loads an AOF as the user ``default`` and checks the rights of
-what stands in transactions (before 8.4, https://github.com/redis/redis/issues/14541): where it has none, every
-transaction in the file is silently left out, which is all that a link writes. Off, nobody can use these rights.
+what stands in transactions (redis/redis#14541, mended at the end of 2025): where it has none, every transaction in the
+file is silently left out, which is all that a link writes. Off, nobody can use these rights.
 """
 
 from __future__ import annotations
