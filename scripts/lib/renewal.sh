@@ -80,7 +80,7 @@ container_of() { servers | awk -v service="$1" '$1 == service { print $2 }'; }
 
 # Has a service that runs take its files as they are.
 reload() { # reload <service>
-    local container service
+    local container service mounted
     $RUNNING || return 0
     container=$(container_of "$1")
     case $1 in
@@ -97,8 +97,8 @@ reload() { # reload <service>
             ;;
         metrics)
             # An exporter reads them at its start.
-            while read -r service container _; do
-                if [[ $service == *exporter* ]]; then restart_and_wait "$container"; fi
+            while read -r service container mounted; do
+                if [[ $service == *exporter* && " $mounted " == *" /run/tls "* ]]; then restart_and_wait "$container"; fi
             done <<<"$(mounts)"
             ;;
     esac
