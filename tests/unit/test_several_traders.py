@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from drills import runner
 from drills.faults import FAULTS
+from drills.faults.traders import TradersIsolated
 from drills.results import TraderCounts
 from drills.stack import Stack
 from drills.traffic import DRILL_USER, Traffic, appender_lacks
@@ -43,3 +46,60 @@ def test_the_appender_is_a_trader_of_its_own_where_there_are_logins(tmp_path: Pa
     said = appender_lacks(secured)
     assert f"TRADERS={DRILL_USER} ./scripts/secrets" in said
     assert "\n" not in said
+
+
+class Lenient:
+    """A Redis that lets a trader do what it must not: the commands in ``allows``, past its link or through it."""
+
+    def __init__(self, allows: str = "", *, through_link: bool = False, keeps: bool = True) -> None:
+        self.allows, self.through_link, self.keeps = allows, through_link, keeps
+        self.keys = 100
+        self.master_name = "redis-1"
+        self.traders = [SimpleNamespace(id=f"T-{n}", service=f"trader-{n}", prefix=f"trader-T-{n}:") for n in (1, 2)]
+
+    def master(self) -> str:
+        return self.master_name
+
+    def client(self, _node: str, _timeout: float = 1.0) -> Lenient:
+        return self
+
+    def client_as(self, _node: str, user: str, certificate: str) -> Lenient:
+        assert (user, certificate) == ("T-2", "trader-2")
+        return self
+
+    def dbsize(self) -> int:
+        self.keys, now = self.keys if self.keeps else 0, self.keys
+        return now
+
+    def execute_command(self, *command: str) -> str:
+        if " ".join(command) == self.allows:
+            return "OK"
+        raise NoPermissionError("no permissions")
+
+    def execute(self, _service: str, *_: str) -> str:
+        said = "NoPermissionError this user has no permissions to run the 'flushdb' command"
+        return "True" if self.through_link else said
+
+
+def _wipe(stack: Lenient) -> str:
+    fault = TradersIsolated(stack)  # type: ignore[arg-type]
+    fault._wild = stack.traders[1]  # type: ignore[assignment]
+    return fault._try_to_wipe()
+
+
+def test_a_trader_that_may_not_wipe_is_said_to_be_refused() -> None:
+    assert "FLUSHALL" in _wipe(Lenient())
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        (Lenient("FLUSHDB"), "T-2 may FLUSHDB: OK"),
+        (Lenient("SWAPDB 0 1"), "T-2 may SWAPDB 0 1: OK"),
+        (Lenient(through_link=True), "may FLUSHDB through its link"),
+        (Lenient(keeps=False), "of 100 keys 0 are left"),
+    ],
+)
+def test_a_trader_that_can_wipe_fails_the_drill(stack: Lenient, said: str) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        _wipe(stack)
