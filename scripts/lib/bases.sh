@@ -48,7 +48,7 @@ choose_upgrade_base() {
 }
 
 # The compose files are where versions are pinned.
-pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT"/compose/{base,drill,observability}.yaml | head -n 1; }
+pinned_image() { sed -n "s/.*{$1:-\(.*\)}\$/\1/p" "$ROOT"/compose/{base,drill,observability,test}.yaml | head -n 1; }
 
 image_exists() { docker image inspect "$1" >/dev/null 2>&1; }
 

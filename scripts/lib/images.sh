@@ -5,11 +5,12 @@
 IMAGE_LABEL=build-inputs
 
 # ensure_images <service>...; services: redis-1, redis-upgrade, redis-clock, trader, trader-runtime, drill-tools, checks (in
-# the order of their dependencies), redis-exporter, prometheus, alertmanager
+# the order of their dependencies), redis-exporter, prometheus, alertmanager, swarm-host
 ensure_images() {
     choose_bases
     [[ " $* " != *" redis-upgrade "* ]] || choose_upgrade_base
     [[ " $* " != *" prometheus "* ]] || choose_observability_bases
+    [[ " $* " != *" swarm-host "* ]] || choose_base DEBIAN_IMAGE bookworm
     local service inputs stale=()
     for service in "$@"; do
         inputs=$("inputs_of_${service//-/_}")
@@ -31,6 +32,7 @@ inputs_of_redis_clock() { hash_of "$(docker image inspect --format "{{ .Id }}" "
 inputs_of_trader() { hash_of "$PYTHON_IMAGE" trader_node; }
 inputs_of_trader_runtime() { hash_of "$PYTHON_IMAGE" trader_node/Dockerfile trader_node/requirements.lock; }
 inputs_of_drill_tools() { hash_of "$(inputs_of_trader_runtime)" drills/Dockerfile; }
+inputs_of_swarm_host() { hash_of "$DEBIAN_IMAGE" tests/swarm/Dockerfile tests/swarm/host.sh; }
 inputs_of_checks() {
     hash_of "$(inputs_of_trader_runtime) $(inputs_of_redis_1)" tests/Dockerfile tests/requirements.lock
 }
@@ -64,6 +66,7 @@ inputs_variable() {
         drill-tools) echo DRILL_TOOLS_BUILD_INPUTS ;;
         checks) echo CHECKS_BUILD_INPUTS ;;
         redis-exporter | prometheus | alertmanager) echo OBSERVABILITY_BUILD_INPUTS ;;
+        swarm-host) echo SWARM_HOST_BUILD_INPUTS ;;
     esac
 }
 

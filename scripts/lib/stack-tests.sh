@@ -64,6 +64,12 @@ run_stack_tests() {
     $SOMETHING_RAN || fail "no test matches: $*" "./scripts/test --help tells what can be given"
 }
 
+# Docker engines of their own in containers, and the staging stack in them as a swarm.
+run_swarm_tests() {
+    step "Tests with three hosts"
+    stack_pytest tests/swarm "$@"
+}
+
 stack_pytest() { # stack_pytest <argument of pytest>...
     local marked=()
     ${LONG:-false} || marked=(-m "not long")
