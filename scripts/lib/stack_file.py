@@ -33,7 +33,6 @@ _SAME = frozenset(
         "stop_grace_period",
         "stop_signal",
         "sysctls",
-        "ulimits",
         "user",
         "working_dir",
     }
@@ -53,7 +52,7 @@ _LEFT_OUT = frozenset(
 )
 #: Translated below.
 _TRANSLATED = frozenset(
-    {"cpus", "deploy", "extra_hosts", "mem_limit", "networks", "pids_limit", "secrets", "tmpfs", "volumes"}
+    {"cpus", "deploy", "extra_hosts", "mem_limit", "networks", "pids_limit", "secrets", "tmpfs", "ulimits", "volumes"}
 )
 #: The network whose fixed addresses only one engine can give.
 _ONE_ENGINE = "stack"
@@ -61,6 +60,7 @@ _HOSTS, _OVERLAY = "hosts", "calls"
 #: The uids of our images: a secret belongs to whoever reads it.
 _UIDS = {"nautilus-redis-ha/redis": "10002", "nautilus-redis-ha/trader": "10001"}
 _SECRET_MODE = 0o400
+_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class StackFileError(ValueError):
@@ -150,6 +150,8 @@ def _service(name: str, project: dict[str, Any], files: Files, addresses: dict[s
     named = [entry.replace("=", ":").partition(":")[0] for entry in source.get("extra_hosts", ())]
     service["extra_hosts"] = [f"{other}:{addresses[other]}" for other in named if other in addresses]
     service["networks"] = _networks(source)
+    # Compose prints a limit of 0 as nothing.
+    service["ulimits"] = {limit: value or 0 for limit, value in source.get("ulimits", {}).items()}
     service["deploy"] = _deploy(source)
     mounts = list(_mounts(name, source))
     service["volumes"] = [mount for mount in mounts if "file" not in mount]
@@ -190,7 +192,13 @@ def _mounts(name: str, source: Service) -> Iterator[dict[str, Any]]:
     for entry in source.get("tmpfs", ()):
         target, _, options = entry.partition(":")
         size = dict(option.partition("=")[::2] for option in options.split(",")).get("size")
-        yield {"type": "tmpfs", "target": target} | ({"tmpfs": {"size": size}} if size else {})
+        yield {"type": "tmpfs", "target": target} | ({"tmpfs": {"size": _bytes(size)}} if size else {})
+
+
+def _bytes(size: str) -> int:
+    """Return a size such as ``16m`` in bytes."""
+    factor = _UNITS.get(size[-1].lower(), 1)
+    return int(size.rstrip("kmgKMG")) * factor
 
 
 def _mounted_files(source: Path, target: PurePosixPath) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,10 @@ check_images() {
 
 stack_exists() { docker stack ls --format '{{.Name}}' | grep -qxF "$(project_name)"; }
 
+need_stack() {
+    stack_exists || fail "there is no stack \"$(project_name)\" in this swarm" "see: docker stack ls"
+}
+
 # Sends one service and waits until Swarm has replaced its task, where anything of it has changed.
 update_service() {
     local name before began

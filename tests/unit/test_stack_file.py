@@ -63,6 +63,13 @@ def test_limits_become_those_of_swarm() -> None:
     }
 
 
+def test_ulimit_of_zero_stays_one() -> None:
+    assert rendered(project(ulimits={"core": {}, "nofile": {"soft": 1, "hard": 2}}))["ulimits"] == {
+        "core": 0,
+        "nofile": {"soft": 1, "hard": 2},
+    }
+
+
 def test_names_mean_the_hosts_addresses_and_no_others() -> None:
     service = rendered(project(extra_hosts=["redis-1=172.28.77.11", "prometheus:172.28.77.42"]))
     assert service["extra_hosts"] == ["redis-1:10.0.1.5"]
@@ -106,7 +113,7 @@ def test_files_mounted_from_this_machine_become_secrets(tmp_path: Path) -> None:
 def test_memory_file_system_keeps_its_size() -> None:
     service = rendered(project(volumes=[], tmpfs=["/run/y:size=16m,mode=1777,noexec", "/run/x"]))
     assert service["volumes"] == [
-        {"type": "tmpfs", "target": "/run/y", "tmpfs": {"size": "16m"}},
+        {"type": "tmpfs", "target": "/run/y", "tmpfs": {"size": 16777216}},
         {"type": "tmpfs", "target": "/run/x"},
     ]
 
