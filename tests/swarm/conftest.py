@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from drills.stack import DockerError
-from tests.stacks import ROOT, Journal, run_script
+from tests.stacks import Journal, run_script
 
 from .hosts import NUMBERS, Hosts
 from .swarm_stack import SwarmStack
 
 #: The host on which the trader runs first. Not the first one: that one has the first master.
 TRADER_HOST = 2
-_OPTIONS = ("--staging",) if (ROOT / "compose/staging.yaml").exists() else ()
+_OPTIONS = ("--staging",)
 _TAG = os.environ.get("IMAGE_TAG", "local")
 _IMAGES = tuple(f"nautilus-redis-ha/{name}:{_TAG}" for name in ("redis", "trader"))
 
