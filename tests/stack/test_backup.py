@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from drills.containers import docker
 from drills.stack import NODES, Stack
 from tests import backups
 from tests.backups import LONGEST_WRITE, Taken, check_contents, damaged, refit_sums, refusal, settings_of
@@ -122,14 +124,46 @@ def test_old_backups_go_after_a_new_one_and_never_the_last(running_stack: Stack,
 
 
 @pytest.fixture(scope="module")
-def restored(running_stack: Stack, taken: Taken) -> Iterator[Stack]:
-    """A stack of its own from the backup, without a trader."""
-    environment = settings_of(running_stack) | {
+def beside(running_stack: Stack) -> dict[str, str]:
+    """Settings of another stack that may run beside the one under test."""
+    return settings_of(running_stack) | {
         "COMPOSE_PROJECT_NAME": f"{running_stack.project}-restored",
         "SUBNET_PREFIX": os.environ.get("TEST_RESTORED_SUBNET_PREFIX", "172.28.84"),
         **{f"REDIS_{number}_PORT": str(16465 + number) for number in (1, 2, 3)},
         **{f"SENTINEL_{number}_PORT": str(26465 + number) for number in (1, 2, 3)},
     }
+
+
+@pytest.mark.parametrize(("journal_id", "first", "says"), [("", 10**9, "gap"), ("of-another-stack", 1, "foreign")])
+def test_journal_that_does_not_fit_is_told_before_anything_changes(
+    running_stack: Stack, taken: Taken, beside: dict[str, str], journal_id: str, first: int, says: str
+) -> None:
+    trader = running_stack.trader_id
+    owner = taken.manifest["aof"]["traders"][trader]["marker_owner"]
+    state = json.dumps({"journal_id": journal_id or owner.partition(":")[0], "contacted": True})
+    volume = f"{beside['COMPOSE_PROJECT_NAME']}_trader"
+    script = 'mkdir -p "/v/$1/journal" && cd "/v/$1/journal" && echo "$2" >link.json && touch "$3.journal"'
+    run_script(beside, "down", "--volumes", "--yes")
+    try:
+        docker(
+            *("run", "--rm", "--network", "none", "--user", "0:0", "--volume", f"{volume}:/v", "--entrypoint", "sh"),
+            *(IMAGE, "-euc", script, "sh", trader, state, f"{first:020d}"),
+        )
+        said = refusal(beside, "restore", str(taken.folder))
+        assert f"could not start on these data: {says}, see above; nothing was changed" in said
+        assert "--new-journal" in said
+        project = f"label=com.docker.compose.project={beside['COMPOSE_PROJECT_NAME']}"
+        assert not docker("ps", "--all", "--quiet", "--filter", project).strip()
+        left = docker("volume", "ls", "--quiet", "--filter", f"name=^{beside['COMPOSE_PROJECT_NAME']}_").split()
+        assert left == [volume]
+    finally:
+        docker("volume", "rm", "--force", volume)
+
+
+@pytest.fixture(scope="module")
+def restored(running_stack: Stack, taken: Taken, beside: dict[str, str]) -> Iterator[Stack]:
+    """A stack of its own from the backup, without a trader."""
+    environment = beside
     run_script(environment, "down", "--volumes", "--yes")
     try:
         said = run_script(environment, "restore", str(taken.folder), "--redis-only")
