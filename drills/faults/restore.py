@@ -46,7 +46,12 @@ class Restore(Fault):
     def prepare(self) -> None:
         """Take the backup while everything trades."""
         self._folder = tempfile.TemporaryDirectory(prefix="restore-drill-")
-        self._started = self.stack.start_times()
+        # The drill's own traffic is told by its name: it has the labels of its image.
+        self._started = {
+            service: state["State"]["StartedAt"]
+            for service, state in self.stack.containers().items()
+            if state["Name"] == f"/{self.stack.container(service)}"
+        }
         self._script("backup", "--to", self._folder.name)
         (self._backup,) = (path for path in Path(self._folder.name).iterdir() if not path.name.startswith("."))
 

@@ -38,9 +38,11 @@ use_running_overlays() {
 
 compose() { docker compose --project-directory "$ROOT" "${COMPOSE_FILES[@]}" "$@"; }
 
-# Is any container of this project running?
+# Is any container of this project running? Compose labels images too, so whatever runs beside the stack from one of them
+# looks like a part of it, but for the last label.
 stack_is_running() {
-    [[ -n $(docker ps --quiet --filter "label=com.docker.compose.project=$(project_name)") ]]
+    [[ -n $(docker ps --quiet --filter "label=com.docker.compose.project=$(project_name)" \
+        --filter "label=com.docker.compose.oneoff=False") ]]
 }
 
 # Runs a command in the trader's image: in the running container where there is one (fast), else in a new one.
