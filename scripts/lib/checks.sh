@@ -35,7 +35,7 @@ lint() {
         ruff check --no-cache .
         ruff format --no-cache --check .
         mypy --cache-dir=/tmp/mypy
-        shellcheck --external-sources $(grep -rlE "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf observability trader_node tests .ci)
+        shellcheck --external-sources $(grep -rlE --exclude="*.py" "^#!.*sh$|^# shellcheck shell=" scripts redis-conf sentinel-conf observability trader_node tests .ci)
         hadolint $(find . -name Dockerfile -not -path "./.venv/*")
         actionlint examples/ci/*.yml
     '
