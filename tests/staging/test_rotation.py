@@ -73,6 +73,8 @@ def _exporters(stack: Stack, mounted: str) -> list[str]:
     ]
 
 
+# About half a minute, but a machine that does other things as well takes its time for a hundred short commands.
+@pytest.mark.timeout(300)
 def test_all_passwords_are_rotated_while_the_node_trades(
     stack: Stack, environment: dict[str, str], secrets_dir: Path
 ) -> None:
