@@ -2,9 +2,15 @@
 # What runs in the checks image: linters, types, tests without a stack. The working tree is mounted read-only, so every
 # cache goes to /tmp.
 
+# A project of its own, of this file alone: `compose run` makes the networks and volumes of all files that it is given, and
+# those of the user's stack are not for a linter to make.
+checks_compose() {
+    docker compose --project-directory "$ROOT" --project-name "$DEFAULT_PROJECT-checks" -f "$ROOT/compose/test.yaml" "$@"
+}
+
 in_checks() {
     # As the caller: the tree need not be readable for anybody else.
-    compose run --rm --no-deps -T --user "$(id -u):$(id -g)" checks "$@" </dev/null
+    checks_compose run --rm --no-deps -T --user "$(id -u):$(id -g)" checks "$@" </dev/null
 }
 
 # Every combination of files that somebody may start.
@@ -64,7 +70,7 @@ check_dashboard() {
 }
 
 # With hosts of their own that can be cut off from each other: root, for that alone, in a container that reaches nobody.
-in_drills() { compose run --rm --no-deps -T drills "$@" </dev/null; }
+in_drills() { checks_compose run --rm --no-deps -T drills "$@" </dev/null; }
 
 run_container_tests() {
     step "Tests without a stack: units, nodes and the page of the drills in a browser"
