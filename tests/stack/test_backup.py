@@ -207,7 +207,7 @@ awk 'BEGIN { for (i = 1; i <= 3000000; i++) printf "MULTI\nRPUSH a %d\nRPUSH b %
     redis-cli >/dev/null 2>&1 &
 sh -c 'while redis-cli BGREWRITEAOF; do sleep 0.15; done' >/dev/null 2>&1 &
 until [ "$(redis-cli LLEN a)" -gt 2000 ]; do sleep 0.05; done
-for copy in 1 2 3 4 5 6; do
+for copy in 1 2 3; do
     before=$(redis-cli LLEN a)
     mkdir "/tmp/$copy"
     sh /opt/redis-node/backup.sh copy >"/tmp/$copy.tar"
@@ -238,7 +238,7 @@ def test_copies_under_load_and_rewrites_are_whole_transactions() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     *copies, left = done.stdout.splitlines()
     assert left == "appendonlydir"
-    assert len(copies) == 12
+    assert len(copies) == 6
     for part, before, held in (line.split() for line in copies):
         assert int(held) >= int(before), f"{part}: written before, and not in the copy"
 
