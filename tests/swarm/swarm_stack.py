@@ -13,12 +13,15 @@ from drills.records import Comparison, compare_records
 from drills.stack import DockerError
 from drills.waiting import wait_until
 from tests.stacks import ROOT
+from trader_node.compare import SECTIONS
 
 from .hosts import NUMBERS, Hosts
 
 _MASTER_NAME = "mymaster"
 #: The node keeps everything.
 _KEEP_MINUTES = 0.0
+#: Times to read everything until the node has changed nothing meanwhile.
+_ATTEMPTS = 10
 
 
 class SwarmStack:
@@ -29,6 +32,7 @@ class SwarmStack:
         #: Beginning of the names of its services and volumes.
         self.name = "positions"
         self._options = options
+        self._trader_image = f"nautilus-redis-ha/trader:{os.environ.get('IMAGE_TAG', 'local')}"
         addresses = {f"SWARM_HOST_{number}": hosts.address(number) for number in NUMBERS}
         self._settings = {
             **addresses,
@@ -119,6 +123,23 @@ class SwarmStack:
 
         wait_until(whole, seconds, "a master, two replicas and three Sentinels", 0.5)
 
+    def put_journal_aside(self, number: int) -> None:
+        """Give up the journal that an earlier trader left on a host, as docs/swarm.md says."""
+        folder = "/var/lib/trader/TRADER-001"
+        self.hosts.docker(
+            number,
+            *(
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "--volume",
+                f"{self.name}_trader:/var/lib/trader",
+                self._trader_image,
+            ),
+            *("mv", f"{folder}/journal", f"{folder}/journal-given-up"),
+        )
+
     # --- The trader ----------------------------------------------------------------------------------------------
 
     def report(self, number: int, *options: str) -> dict[str, Any]:
@@ -137,7 +158,8 @@ class SwarmStack:
         """Return the node's record at a moment at which all of it was in Redis; the node goes on."""
         record = self.report(number, "--quiesce")
         self.report(number, "--resume")
-        assert record["quiesced"]
+        # Not "quiesced": an order that was under way when the node's process was killed stays so for a while.
+        assert record["flushed"]
         return record
 
     def wait_for_orders(self, number: int, known: Mapping[str, Any], seconds: float = 60.0, count: int = 10) -> None:
@@ -153,22 +175,29 @@ class SwarmStack:
 
         ``known`` is an earlier record: nothing of it may be missing either.
         """
-        own = self.report(number, "--quiesce")
         try:
-            assert own["quiesced"]
-            self._wait_until_replicated(nodes)
-            compared = {}
-            for node in nodes:
-                held = json.loads(
-                    self.execute(
-                        *("trader", number, "python", "-m", "trader_node.inspect", "--json"),
-                        *("--address", f"{self.hosts.address(node)}:6379"),
-                    )
-                )
-                compared[node] = compare_records(own, held, known, _KEEP_MINUTES, time.time_ns())
+            for _ in range(_ATTEMPTS):
+                own = self.report(number, "--quiesce")
+                assert own["flushed"]
+                self._wait_until_replicated(nodes)
+                held = {node: self._in_redis(node, number) for node in nodes}
+                now = self.report(number)
+                if all(now[part] == own[part] for part in SECTIONS):
+                    break
+            else:
+                raise RuntimeError("the node goes on changing though its orders are held back: nothing to compare")
         finally:
             self.report(number, "--resume")
-        return compared
+        return {
+            node: compare_records(own, record, known, _KEEP_MINUTES, time.time_ns()) for node, record in held.items()
+        }
+
+    def _in_redis(self, node: int, trader: int) -> dict[str, Any]:
+        """Return the record rebuilt from what the node of a host holds, in the trader's container."""
+        address = f"{self.hosts.address(node)}:6379"
+        command = ("python", "-m", "trader_node.inspect", "--json", "--address", address)
+        record: dict[str, Any] = json.loads(self.execute("trader", trader, *command))
+        return record
 
     def _wait_until_replicated(self, nodes: tuple[int, ...]) -> None:
         written = next(int(info["master_repl_offset"]) for info in map(self.info, nodes) if info["role"] == "master")
