@@ -65,13 +65,7 @@ def stack(swarm_stack: SwarmStack) -> SwarmStack:
 
 
 def _trader_host(stack: SwarmStack) -> int:
-    for number in NUMBERS:
-        try:
-            stack.container("trader", number)
-        except RuntimeError:
-            continue
-        return number
-    raise RuntimeError("no host has a trader")
+    return next(number for number in NUMBERS if stack.has("trader", number))
 
 
 def _print_logs(stack: SwarmStack) -> None:

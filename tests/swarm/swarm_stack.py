@@ -68,6 +68,20 @@ class SwarmStack:
             raise RuntimeError(f"{len(found)} containers of {service} on host {number}")
         return found[0]
 
+    def has(self, service: str, number: int) -> bool:
+        """Whether a host has a running container of a service."""
+        try:
+            self.container(service, number)
+        except RuntimeError as error:
+            if str(error).startswith("0 containers"):
+                return False
+            raise
+        return True
+
+    def scale_trader(self, replicas: int, by: int) -> None:
+        """Stop the trader's service (0) or let it run (1)."""
+        self.hosts.docker(by, "service", "scale", "--detach", f"{self.name}_trader={replicas}")
+
     def execute(self, service: str, number: int, *command: str) -> str:
         """Run a command in a service's container."""
         return self.hosts.docker(number, "exec", self.container(service, number), *command)

@@ -125,8 +125,7 @@ def test_trader_goes_to_another_host_without_its_journal(stack: SwarmStack, jour
     # The old host must not start a second one.
     stack.hosts.start(TRADER_HOST)
     stack.wait_until_whole(target, 180.0)
-    with pytest.raises(RuntimeError, match="0 containers of trader"):
-        stack.container("trader", TRADER_HOST)
+    assert not stack.has("trader", TRADER_HOST)
     journal.add(f"all three hosts again; {check_exact(stack, target, known, NUMBERS)}")
 
     # A planned move, to a host that still has the journal of its earlier trader.
@@ -134,8 +133,12 @@ def test_trader_goes_to_another_host_without_its_journal(stack: SwarmStack, jour
     stack.wait_for_orders(target, known)
     before = stack.report(target)
     began = time.monotonic()
+    # Stopped first: by the labels alone Swarm starts the second one while the first one still stops: its link halts.
+    stack.scale_trader(0, by=target)
+    wait_until(lambda: not stack.has("trader", target), 60.0, "the trader has stopped", 0.5)
     stack.hosts.unlabel(target, "redis-ha.trader", by=target)
     stack.hosts.label(TRADER_HOST, "redis-ha.trader=yes")
+    stack.scale_trader(1, by=target)
     wait_until(lambda: stack.report(TRADER_HOST, "--ping"), 240.0, "the trader runs on its first host again", 0.5)
     stack.wait_for_orders(TRADER_HOST, stack.report(TRADER_HOST), 120.0, 20)
     trades_s = time.monotonic() - began
