@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # redis-cli with the encryption and the login that the stack has, and what its servers are configured with for them.
 # Sourced. Without these files there is neither: REDIS_TLS=yes and /run/tls/{ca.crt,tls.crt,tls.key} (mutual TLS),
-# /run/secrets/<user> (passwords), /run/secrets/users.acl (ACL users; the default user is off).
+# /run/secrets/<user> (passwords), /run/secrets/users.acl (ACL users; the default user is off). REDIS_LOGINS=yes: they
+# have to be there.
 
 TLS=/run/tls
 SECRETS=/run/secrets
@@ -52,6 +53,10 @@ check_access() {
             [ -r "$TLS/$access_file" ] ||
                 { echo "REDIS_TLS=yes, but $TLS/$access_file cannot be read by uid $(id -u): see ./scripts/certs" && return 1; }
         done
+    fi
+    # Logins are not left out by mistake, by a file that is mounted under another name.
+    if [ "${REDIS_LOGINS:-no}" = yes ] && ! uses_logins; then
+        echo "REDIS_LOGINS=yes, but there is no $ACL_FILE: see ./scripts/secrets" && return 1
     fi
     uses_logins || return 0
     for access_file in users.acl "$@"; do

@@ -166,8 +166,14 @@ try_to_load() {
     set -- --port 0 --unixsocket /tmp/trial.sock --logfile /tmp/trial.log
     ! uses_tls || set -- "$@" --tls-port 0
     redis-server "$CONFIG" "$@" >/dev/null &
-    until (REDIS_TLS=no && cli health 1 -s /tmp/trial.sock INFO persistence 2>/dev/null) | grep -q '^loading:0'; do
+    until said=$(REDIS_TLS=no && cli health 1 -s /tmp/trial.sock INFO persistence 2>/dev/null); echo "$said" | grep -q '^loading:0'; do
         kill -0 $! 2>/dev/null || break
+        case $said in
+            NOAUTH* | WRONGPASS* | NOPERM*)
+                log "a trial of the disk does not tell how it went, this node starts without: $said" >&2
+                break
+                ;;
+        esac
         sleep 0.1
     done
     kill -KILL $! 2>/dev/null || :
@@ -220,7 +226,7 @@ refuse_unusable_access() {
 # Redis loads an AOF as the user default, and silently leaves out all transactions in it that this user may not carry out
 # (redis/redis#14541, mended at the end of 2025). So it is off, and has all rights.
 check_default_user() {
-    ! uses_logins || grep -Eq '^user default off .*~\* &\* \+@all *$' "$ACL_FILE" ||
+    ! uses_logins || grep -Eq '^user default off resetpass ~\* &\* \+@all *$' "$ACL_FILE" ||
         { echo "$ACL_FILE: the user default has to be \"off resetpass ~* &* +@all\", or a restart loses transactions" && return 1; }
 }
 

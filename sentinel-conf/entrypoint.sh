@@ -38,7 +38,7 @@ main() {
         first_state >"$CONFIG.state"
     fi
     # Complete or not at all: a Sentinel killed in here finds its old file.
-    { settings && cat "$CONFIG.state" && tuning; } >"$CONFIG.new"
+    { settings && cat "$CONFIG.state" && tuning; } >"$CONFIG.new" || exit 1
     mv "$CONFIG.new" "$CONFIG"
     rm -f "$CONFIG.state"
     # Forked twice so that it becomes a child of the container's init and is reaped there.

@@ -48,7 +48,17 @@ def test_of_several_certificates_the_first_to_expire_counts(tmp_path: Path) -> N
     assert not_after(both) == _end(early)
 
 
-@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "nothing"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nothing",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        # Somebody is just writing it: the end is missing right behind the outer header.
+        "-----BEGIN CERTIFICATE-----\nMIIF",
+        "-----BEGIN CERTIFICATE-----\nMIIFYz==\n-----END CERTIFICATE-----\n",
+    ],
+)
 def test_what_is_no_certificate_has_no_end(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(text)

@@ -11,8 +11,8 @@ A, B, C = ("10.0.0.1", 6379), ("10.0.0.2", 6379), ("10.0.0.3", 6379)
 S1, S2, S3 = ("10.0.1.1", 26379), ("10.0.1.2", 26379), ("10.0.1.3", 26379)
 
 
-def view(master: Address, epoch: int = 1) -> SentinelView:
-    return SentinelView(master, epoch, at=0.0)
+def view(master: Address, epoch: int = 1, *, down: bool = False) -> SentinelView:
+    return SentinelView(master, epoch, at=0.0, down=down)
 
 
 @pytest.fixture
@@ -66,57 +66,76 @@ def test_sentinel_that_is_gone_does_not_count(discovery: Discovery) -> None:
     assert discovery.named() == C
 
 
-def test_node_that_one_sentinel_still_lists_is_not_forgotten(discovery: Discovery) -> None:
-    discovery.nodes_named(S1, {B})
-    discovery.nodes_named(S2, {B})
-    for now in (0.0, 1000.0, 2000.0):
-        assert not discovery.forget_removed(3, now)
-    assert discovery.nodes == {A, B, C}
+def removed(discovery: Discovery, begin: float, end: float) -> set[Address]:
+    """Look once a second, as the link does."""
+    found: set[Address] = set()
+    now = begin
+    while now <= end:
+        found |= discovery.forget_removed(3, now)
+        now += 1.0
+    return found
 
 
-def test_node_that_no_sentinel_lists_for_long_is_forgotten(discovery: Discovery) -> None:
+@pytest.fixture
+def unlisted(discovery: Discovery) -> Discovery:
+    """All three Sentinels answer, and none lists C."""
     for sentinel in (S1, S2, S3):
+        discovery.sentinel_said(sentinel, view(A))
         discovery.nodes_named(sentinel, {B})
-    discovery.node_said(C, master=True, now=0.0)
-    assert not discovery.forget_removed(3, 100.0)
-    assert not discovery.forget_removed(3, 100.0 + FORGET_AFTER - 0.1)
-    assert discovery.forget_removed(3, 100.0 + FORGET_AFTER) == {C}
-    assert discovery.nodes == {A, B}
-    assert not discovery.masters_seen
-    assert not discovery.forget_removed(3, 1000.0)
+    return discovery
 
 
-def test_sentinels_that_were_reset_list_a_node_again_in_time(discovery: Discovery) -> None:
-    for sentinel in (S1, S2, S3):
-        discovery.nodes_named(sentinel, set())
-    assert not discovery.forget_removed(3, 100.0)
-    discovery.nodes_named(S2, {B, C})
-    assert not discovery.forget_removed(3, 105.0)
-    for sentinel in (S1, S2, S3):
-        discovery.nodes_named(sentinel, set())
-    assert not discovery.forget_removed(3, 106.0)
-    assert not discovery.forget_removed(3, 100.0 + FORGET_AFTER)
-    assert discovery.nodes == {A, B, C}
+def test_node_that_one_sentinel_still_lists_is_not_forgotten(unlisted: Discovery) -> None:
+    unlisted.nodes_named(S3, {B, C})
+    assert not removed(unlisted, 0.0, 200.0)
+    assert unlisted.nodes == {A, B, C}
 
 
-def test_nothing_is_forgotten_without_a_majority_of_the_sentinels(discovery: Discovery) -> None:
-    for sentinel in (S1, S2, S3):
-        discovery.nodes_named(sentinel, {B})
-    assert not discovery.forget_removed(3, 0.0)
-    discovery.sentinel_lost(S1)
-    discovery.sentinel_lost(S2)
-    assert not discovery.forget_removed(3, 1000.0)
-    assert discovery.nodes == {A, B, C}
-    # Those that come back are listened to for as long as all the others.
-    discovery.sentinel_said(S1, view(A))
-    discovery.nodes_named(S1, {B})
-    assert not discovery.forget_removed(3, 1001.0)
-    assert discovery.forget_removed(3, 1001.0 + FORGET_AFTER) == {C}
+def test_node_that_no_sentinel_lists_for_long_is_forgotten(unlisted: Discovery) -> None:
+    unlisted.node_said(C, master=True, now=0.0)
+    assert not removed(unlisted, 100.0, 99.0 + FORGET_AFTER)
+    assert removed(unlisted, 100.0 + FORGET_AFTER, 100.0 + FORGET_AFTER) == {C}
+    assert unlisted.nodes == {A, B}
+    assert not unlisted.masters_seen
+    assert not removed(unlisted, 161.0, 300.0)
+
+
+def test_sentinels_that_were_reset_list_a_node_again_in_time(unlisted: Discovery) -> None:
+    assert not removed(unlisted, 100.0, 104.0)
+    unlisted.nodes_named(S2, {B, C})
+    assert not removed(unlisted, 105.0, 105.0)
+    unlisted.nodes_named(S2, {B})
+    assert not removed(unlisted, 106.0, 104.0 + FORGET_AFTER)
+    assert unlisted.nodes == {A, B, C}
+
+
+def test_nothing_is_forgotten_while_a_sentinel_does_not_answer(unlisted: Discovery) -> None:
+    assert not removed(unlisted, 100.0, 130.0)
+    unlisted.sentinel_lost(S1)
+    assert not removed(unlisted, 131.0, 300.0)
+    # It is listened to for as long as all the others.
+    unlisted.sentinel_said(S1, view(A))
+    unlisted.nodes_named(S1, {B})
+    assert not removed(unlisted, 301.0, 300.0 + FORGET_AFTER)
+    assert removed(unlisted, 301.0 + FORGET_AFTER, 301.0 + FORGET_AFTER) == {C}
+
+
+def test_nothing_is_forgotten_while_the_master_is_down(unlisted: Discovery) -> None:
+    unlisted.sentinel_said(S1, view(A, down=True))
+    assert not removed(unlisted, 100.0, 300.0)
+    assert unlisted.nodes == {A, B, C}
+
+
+def test_time_in_which_nobody_looked_does_not_count(unlisted: Discovery) -> None:
+    assert not removed(unlisted, 100.0, 101.0)
+    assert not removed(unlisted, 1000.0, 999.0 + FORGET_AFTER)
 
 
 def test_master_is_not_forgotten_though_it_is_nobodys_replica(discovery: Discovery) -> None:
-    assert not discovery.forget_removed(3, 0.0)
-    assert not discovery.forget_removed(3, 1000.0)
+    for sentinel in (S1, S2, S3):
+        discovery.sentinel_said(sentinel, view(A))
+        discovery.nodes_named(sentinel, {B, C})
+    assert not removed(discovery, 0.0, 200.0)
     assert discovery.nodes == {A, B, C}
 
 

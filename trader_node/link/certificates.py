@@ -27,7 +27,8 @@ _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 def not_after(path: Path) -> float | None:
     """Return the Unix time at which the first of a PEM file's certificates expires; None if it holds none."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    # Whatever is wrong with a file that somebody is just writing, or with a server: to look at it ends nothing.
+    with contextlib.suppress(Exception):
         parts = path.read_text(encoding="ascii", errors="replace").split(_BEGIN)[1:]
         ends = [_end_of(ssl.PEM_cert_to_DER_cert(_BEGIN + part.partition(_END)[0] + _END)) for part in parts]
         return min(ends, default=None)
@@ -79,7 +80,7 @@ class Certificates:
         await asyncio.gather(*(self._look(server) for server in servers))
 
     async def _look(self, server: Address) -> None:
-        with contextlib.suppress(OSError, TimeoutError, tls.TlsError):
+        with contextlib.suppress(Exception):
             async with asyncio.timeout(_TIMEOUT):
                 _, writer = await asyncio.open_connection(
                     *server, ssl=tls.context(self._settings), server_hostname=self._settings.name(server[0])

@@ -7,7 +7,9 @@ fastest witness. Rules:
 * while the named master does not answer, another known node that says it is a master is taken: Sentinel announces a
   promotion about a second after the promoted node accepts writes;
 * a node that no Sentinel lists any more was removed by the operator: Sentinels forget nothing by themselves, a node
-  that is down for months stays on their lists. Only then it is forgotten here too, and no entry is kept for it;
+  that is down for months stays on their lists. Only then it is forgotten here too, and no entry is kept for it. A
+  Sentinel that is told to forget (SENTINEL RESET) finds a node that is down only when that is back, so a reset
+  while one is down looks the same: it is the operator's word, and the log says what it costs;
 * a node's own word never counts against a Sentinel's word that is newer than the outage: a healed old master goes on
   calling itself master for up to 12 s.
 """
@@ -20,8 +22,10 @@ from dataclasses import dataclass, field
 from .url import Address
 
 #: Seconds for which no Sentinel lists a node before it counts as removed. A Sentinel that was reset (SENTINEL RESET),
-#: or has just started, lists the nodes again within a few seconds.
+#: or has just started, lists the nodes that are up again within a few seconds.
 FORGET_AFTER = 60.0
+#: Seconds without a look after which what was seen before proves nothing: somebody stopped the link, or its host.
+_LONGEST_PAUSE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Discovery:
     listed: dict[Address, set[Address]] = field(default_factory=dict)
     #: Since when no Sentinel lists a node (monotonic seconds).
     unlisted_since: dict[Address, float] = field(default_factory=dict)
+    #: When the lists were last looked at for nodes that are missing (monotonic seconds).
+    looked_at: float = 0.0
     #: When a node last said that it is a master (monotonic seconds).
     masters_seen: dict[Address, float] = field(default_factory=dict)
     #: Since when the link has had no working connection, and to which node it was.
@@ -78,10 +84,13 @@ class Discovery:
     def forget_removed(self, sentinels: int, now: float) -> set[Address]:
         """Forget and return the nodes that have been on no list for ``FORGET_AFTER`` seconds.
 
-        ``sentinels`` is how many there are. Silence says nothing: while a majority of them does not answer the time
-        starts anew.
+        ``sentinels`` is how many there are, and all of them have to answer all the time: one that does not may list the
+        node, and promote it. While they see the master as down the time starts anew as well: a Sentinel that is reset
+        then finds no replica at all.
         """
-        if len(self.views) * 2 <= sentinels:
+        paused = now - self.looked_at > _LONGEST_PAUSE
+        self.looked_at = now
+        if paused or len(self.views) < sentinels or any(view.down for view in self.views.values()):
             self.unlisted_since.clear()
             return set()
         listed = {view.master for view in self.views.values()}.union(*self.listed.values())

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 
-#: The link's own handshake, transactions and probes.
-LINK_COMMANDS = "+multi +exec +watch +hset +hmget +role +info +select +ping"
+#: The link's own handshake, transactions and probes; the last one tells whether another link uses the marker.
+LINK_COMMANDS = "+multi +exec +watch +hset +hmget +role +info +select +ping +object|idletime"
 #: What NautilusTrader, the paper node and the commands for people send. FLUSHDB is not among them: an ACL cannot bound
 #: it to the trader's keys.
 TRADER_COMMANDS = (

@@ -175,8 +175,9 @@ class SentinelWatch:
         listed = [_pairs(replica) for replica in replicas]
         self._discovery.nodes_named(address, {(replica["ip"], int(replica["port"])) for replica in listed})
         for node in self._discovery.forget_removed(len(self._target.hosts), time.monotonic()):
-            logger.info(
-                "node %s:%d is on no Sentinel's list any more: nothing is kept for it",
+            logger.warning(
+                "node %s:%d is on no Sentinel's list any more: nothing is kept for it, and if it ever comes back as "
+                "the master with data from before the journal begins, this link halts",
                 *node,
                 extra=event("node_removed", node=f"{node[0]}:{node[1]}"),
             )
