@@ -36,12 +36,13 @@ main() {
     esac
 }
 
-# A replica is fit for a backup if it follows the master that the Sentinels name: one that still follows a master which is
-# cut off would give old data.
+# A node is fit for a backup if it is the master that the Sentinels name, or follows that one: a master which is cut off, or
+# whoever still follows it, would give old data.
 state() {
     agreed=
     [ -z "$SENTINELS" ] || agreed=$(agreed_master)
-    node INFO replication persistence | tr -d '\r' | awk -F: -v agreed="${agreed% *}" '
+    node INFO replication persistence | tr -d '\r' | awk -F: \
+        -v sentinels="$SENTINELS" -v agreed="${agreed% *}" -v me="${NODE_IP:-}:$NODE_PORT" '
         { value[$1] = $2 }
         function unfit(why) { print "unfit", offset, why; exit }
         END {
@@ -50,11 +51,15 @@ state() {
             if (value["loading"] != "0") unfit("it is loading its data set")
             if (value["aof_enabled"] != "1") unfit("it has no AOF")
             if (value["aof_last_write_status"] != "ok") unfit("it cannot write its AOF")
-            if (value["role"] != "slave") { print "master", offset; exit }
+            if (sentinels && agreed == "") unfit("no majority of the Sentinels agrees on the master")
+            if (value["role"] != "slave") {
+                if (sentinels && agreed != me) unfit("it says that it is a master, and the Sentinels name " agreed)
+                print "master", offset
+                exit
+            }
             if (value["master_link_status"] != "up") unfit("its link to the master is down")
             if (value["master_sync_in_progress"] != "0") unfit("it is being synchronised")
             if (value["master_last_io_seconds_ago"] > 3) unfit("it has heard nothing from its master for " value["master_last_io_seconds_ago"] " s")
-            if (agreed == "") unfit("no majority of the Sentinels agrees on the master")
             if (value["master_host"] ":" value["master_port"] != agreed)
                 unfit("it follows " value["master_host"] ", and the Sentinels name " agreed)
             print "replica", offset
@@ -101,6 +106,11 @@ save() {
     [ "$(info rdb_last_bgsave_status)" = ok ] || die "BGSAVE failed: see the log of this node; is its disk full?"
     # The second in which it began, or a later one.
     [ "$(node LASTSAVE)" -ge "$((began - 1))" ] || die "BGSAVE ended without a snapshot"
+    # While one is under way Redis may hold writes back, and the AOF would be older than the snapshot. It writes them before
+    # it answers that there is none.
+    while [ "$(info aof_pending_bio_fsync)" != 0 ]; do
+        before "$deadline" "the disk to take the AOF"
+    done
 }
 
 # Again whenever a rewrite, or a full synchronisation, has changed the set meanwhile.
@@ -124,15 +134,20 @@ link_aof() {
     mkdir "$WORK/appendonlydir"
     cp "$AOF/$MANIFEST" "$WORK/manifest" || return 1
     # "h": replaced already and about to be deleted.
-    awk '$6 != "h"' "$WORK/manifest" >"$WORK/appendonlydir/$MANIFEST"
+    awk '$6 != "h"' "$WORK/manifest" >"$WORK/appendonlydir/$MANIFEST" || die "the AOF's manifest could not be copied"
     while read -r _ name _; do
         ln "$AOF/$name" "$WORK/appendonlydir/$name" 2>/dev/null || return 1
     done <"$WORK/appendonlydir/$MANIFEST"
     cmp -s "$AOF/$MANIFEST" "$WORK/manifest"
 }
 
+# Called where a failing command does not end the script: a copy that is shorter than asked for would pass as a torn end.
 copy_newest() {
-    head -c "$(wc -c <"$WORK/growing")" "$WORK/growing" >"$WORK/appendonlydir/$newest"
+    size=$(wc -c <"$WORK/growing")
+    if ! head -c "$size" "$WORK/growing" >"$WORK/appendonlydir/$newest" ||
+        [ "$(wc -c <"$WORK/appendonlydir/$newest")" -ne "$size" ]; then
+        die "$newest could not be copied: is the disk full?"
+    fi
     sh "$HERE/torn-tail.sh" "$WORK/appendonlydir" >&2
     redis-check-aof "$WORK/appendonlydir/$newest" >/dev/null 2>&1 || [ ! -s "$WORK/appendonlydir/$newest" ]
 }

@@ -48,14 +48,33 @@ def compose(facts: dict[str, Any]) -> Manifest:
     Raises
     ------
     ManifestError
-        If a form of the data lacks its counts: then it was not loaded, and the backup is none.
+        If a form of the data lacks its counts: then it was not loaded, and the backup is none. Or if the AOF is older
+        than the snapshot, which was taken before it: then its end is missing.
 
     """
     for part in PARTS:
         if "keys" not in facts.get(part, {}):
             raise ManifestError(f"the backup was not loaded: nothing is known of its {part.upper()}")
+    for trader, snapshot in facts["rdb"].get("traders", {}).items():
+        _check_end(trader, facts["aof"].get("traders", {}).get(trader, {}), snapshot)
     created = datetime.fromtimestamp(facts["node"].pop("unix_time"), UTC)
     return {"format": FORMAT, "created": created.isoformat(), **facts}
+
+
+def _check_end(trader: str, aof: dict[str, Any], snapshot: dict[str, Any]) -> None:
+    """Compare the markers: a journal's entries only rise. What is written by two journals cannot be compared."""
+    entry, wanted = aof.get("marker_entry"), snapshot.get("marker_entry")
+    if not isinstance(wanted, int) or ("marker_owner" in aof and _journal_id(aof) != _journal_id(snapshot)):
+        return
+    if not isinstance(entry, int) or entry < wanted:
+        raise ManifestError(
+            f"the AOF lacks its end: {trader}'s last entry in it is {entry or 'none'}, and {wanted} in the "
+            "snapshot that was taken before it"
+        )
+
+
+def _journal_id(held: dict[str, Any]) -> str:
+    return str(held.get("marker_owner", "")).partition(":")[0]
 
 
 def parse(text: str) -> Manifest:
@@ -123,7 +142,7 @@ def outlook(trader: str, held: dict[str, Any], journal: Journal | None) -> tuple
     The words: ``new`` (begins a journal on the data as they are), ``replays`` (sends what came after the backup),
     ``gap`` and ``foreign`` (stops with that cause). See docs/backup.md.
     """
-    entry, owner = held.get("marker_entry"), str(held.get("marker_owner", "")).partition(":")[0]
+    entry, owner = held.get("marker_entry"), _journal_id(held)
     if journal is None or not journal.contacted:
         return "new", f"{trader}: no journal is left: it starts with the data as of the backup"
     if entry is None:

@@ -55,6 +55,31 @@ def test_a_part_that_was_not_loaded_makes_no_backup(part: str) -> None:
         compose(facts)
 
 
+@pytest.mark.parametrize(
+    ("aof", "snapshot", "entry"),
+    [
+        # Written by a later connection of the same journal; by another one, begun in between; before the first entry.
+        ({"marker_owner": "aa:1:2:00", "marker_entry": 100}, HELD, 100),
+        ({"marker_owner": "bb:1:1:00", "marker_entry": 1}, HELD, 1),
+        (HELD, {"marker_owner": "aa:1:1:ff", "marker_entry": ""}, 100),
+    ],
+)
+def test_an_aof_that_is_newer_than_the_snapshot_makes_a_backup(
+    aof: dict[str, Any], snapshot: dict[str, Any], entry: int
+) -> None:
+    facts = nested(FACTS.splitlines())
+    facts["aof"]["traders"], facts["rdb"]["traders"] = {"T": aof}, {"T": snapshot}
+    assert compose(facts)["aof"]["traders"]["T"]["marker_entry"] == entry
+
+
+@pytest.mark.parametrize("held", [{}, {"orders": 1}, HELD | {"marker_entry": 99}, HELD | {"marker_entry": ""}])
+def test_an_aof_that_is_older_than_the_snapshot_makes_no_backup(held: dict[str, Any]) -> None:
+    facts = nested(FACTS.splitlines())
+    facts["aof"]["traders"], facts["rdb"]["traders"] = {"T": held}, {"T": HELD}
+    with pytest.raises(ManifestError, match="the AOF lacks its end: T's last entry in it is"):
+        compose(facts)
+
+
 def test_the_same_contents_are_no_difference_however_long_they_took_to_load() -> None:
     facts = nested([*FACTS.splitlines(), "aof\tload_ms\t99"])
     assert differences(manifest(), facts) == []
