@@ -22,18 +22,47 @@ use_pairs_of() {
     done
 }
 
-# The overlays with which the containers of this project were made: they know. Not the user's own node: that overlay needs
-# settings which only ./scripts/up was given, and nothing here depends on it.
+# The Compose files with which the containers of this project were made, each once: they know. Files that this checkout has
+# as well are given with its path, since it may have been moved, or used through a symlink.
+files_of_containers() {
+    local containers directory files file seen=$'\n' enlarged=false format
+    format='{{ .Label "com.docker.compose.service" }}|{{ .Label "com.docker.compose.project.working_dir" }}'
+    format+='|{{ .Label "com.docker.compose.project.config_files" }}'
+    containers=$(docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
+        --filter label=com.docker.compose.oneoff=False --format "$format") || return
+    if grep -qE '^(redis-4|sentinel-[45])[|]' <<<"$containers"; then enlarged=true; fi
+    while IFS='|' read -r _ directory files; do
+        while IFS= read -r -d , file; do
+            if [[ $file == "$directory"/* && -f $ROOT/${file#"$directory"/} ]]; then file=$ROOT/${file#"$directory"/}; fi
+            [[ $seen != *$'\n'"$file"$'\n'* ]] || continue
+            # A container that ./scripts/scale leaves as it is remembers them when they are gone.
+            [[ $enlarged == true || +$(basename "$file" .yaml)+ != *+five+* ]] || continue
+            seen+=$file$'\n'
+            printf '%s\n' "$file"
+        done <<<"${files:+$files,}"
+    done <<<"$containers"
+}
+
+uses_file() { # uses_file <path>
+    local file
+    for file in "${COMPOSE_FILES[@]}"; do [[ $file != "$1" ]] || return 0; done
+    return 1
+}
+
+# The overlays of the containers. Not the user's own node: that overlay needs settings which only ./scripts/up was given,
+# and nothing here depends on it.
 use_running_overlays() {
     local file
     while read -r file; do
-        [[ $file == "$ROOT"/compose/*.yaml && " ${COMPOSE_FILES[*]} " != *" $file "* ]] || continue
-        [[ $file != */own-strategy.yaml ]] || continue
-        # The trader's container is not made anew when those that it adds are gone (./scripts/scale).
-        [[ $file != */*five*.yaml ]] || docker container inspect "$(project_name)-redis-4-1" >/dev/null 2>&1 || continue
-        COMPOSE_FILES+=(-f "$file")
-    done < <(docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
-        --format '{{ .Label "com.docker.compose.project.config_files" }}' 2>/dev/null | tr ',' '\n')
+        [[ $file == "$ROOT"/compose/*.yaml && $file != */own-strategy.yaml && -f $file ]] || continue
+        uses_file "$file" || COMPOSE_FILES+=(-f "$file")
+    done < <(files_of_containers 2>/dev/null)
+}
+
+# ./scripts/up was given paths to the user's own node; the trader's container knows them.
+mounted_in_trader() { # mounted_in_trader <path in the container>
+    docker inspect --format "{{ range .Mounts }}{{ if eq .Destination \"$1\" }}{{ .Source }}{{ end }}{{ end }}" \
+        "$(project_name)-trader-1" 2>/dev/null || true
 }
 
 compose() { docker compose --project-directory "$ROOT" "${COMPOSE_FILES[@]}" "$@"; }

@@ -1,13 +1,15 @@
 # shellcheck shell=bash
 # Planned work on a running stack: what its parts say, what is missing before the next step may begin, and one container
-# renewed at a time. Needs log.sh, settings.sh, compose.sh.
+# renewed at a time. Needs log.sh, settings.sh, lock.sh, compose.sh.
 
 MASTER_NAME=mymaster
 # Seconds for a question to one container, and between two looks at all of them.
 ANSWER_S=10
 LOOK_S=0.5
+# A replica's priority: of the one that a switchover is to choose, and else (redis.conf's default).
+IS_PREFERRED=1
+NOT_PREFERRED=100
 
-# Whatever changes the stack: without it two of these commands at once would take away two nodes.
 begin_operation() {
     PROJECT=$(project_name)
     stack_is_running || fail "the stack \"$PROJECT\" is not running" "start it with ./scripts/up"
@@ -21,37 +23,49 @@ begin_operation() {
     [[ $STEP_S =~ ^[1-9][0-9]*$ ]] || fail "OPERATION_TIMEOUT_S=$STEP_S is not a number of seconds" "for example 300"
     SURVEY=$(mktemp -d)
     trap end_operation EXIT
-    exec 9>"${TMPDIR:-/tmp}/$PROJECT.operation.lock"
-    flock --nonblock 9 ||
-        fail "another command is changing the stack \"$PROJECT\" at the moment" "wait until it has finished"
+    take_lock
+    forget_old_preference
 }
 
 end_operation() {
     rm -rf "$SURVEY"
-    [[ -z ${PREFERRED:-} ]] || set_priority "$PREFERRED" 100 || true
+    [[ -z ${PREFERRED:-} ]] || set_priority "$PREFERRED" $NOT_PREFERRED ||
+        warn "$PREFERRED keeps the replica-priority $IS_PREFERRED, and the next failover would choose it, however far behind it is" \
+            "once it answers, run this again: that takes it back"
 }
 
-# The files with which its containers were made, in their order; with the user's own node and what a test adds.
+# A switchover that was killed could not take it back. Whoever holds the lock knows that no other one is under way.
+forget_old_preference() {
+    local service
+    while read -r service; do
+        [[ $service =~ ^redis-[0-9]+$ && $(ask "$service" 'CONFIG GET replica-priority' | tail -n 1) == "$IS_PREFERRED" ]] || continue
+        set_priority "$service" $NOT_PREFERRED || fail "$service does not take a priority" "see ./scripts/logs $service"
+        note "$service was still preferred by a switchover that was interrupted; not any more"
+    done < <(services_with_a_container)
+}
+
+# The files with which its containers were made; with the user's own node and what a test adds.
 use_files_of_the_running_stack() {
-    use_running_overlays
     local file files
-    files=$(docker inspect --format '{{ index .Config.Labels "com.docker.compose.project.config_files" }}' \
-        "$PROJECT-trader-1" 2>/dev/null | tr ',' '\n')
-    for file in $files; do
-        [[ $file == "$ROOT"/* && -f $file && " ${COMPOSE_FILES[*]} $ROOT/compose.yaml " != *" $file "* ]] || continue
-        [[ $file != */own-strategy.yaml ]] || use_own_node
+    files=$(files_of_containers) || fail "the containers of the stack \"$PROJECT\" cannot be listed" "see: docker ps"
+    while read -r file; do
+        if [[ -z $file || $file == "$ROOT/compose.yaml" ]] || uses_file "$file"; then continue; fi
+        [[ -f $file ]] ||
+            fail "the stack \"$PROJECT\" was started with $file, which is not there any more" "put it back, or use the folder from which it was started"
+        [[ $file != "$ROOT/compose/own-strategy.yaml" ]] || use_own_node
         COMPOSE_FILES+=(-f "$file")
-    done
+    done <<<"$files"
 }
 
-# ./scripts/up was given paths; the container knows them.
 use_own_node() {
-    TRADER_CONFIG=$(mounted_at /etc/trader/node.json) TRADER_CODE_DIR=$(mounted_at /opt/user)
+    TRADER_CONFIG=$(mounted_in_trader /etc/trader/node.json) TRADER_CODE_DIR=$(mounted_in_trader /opt/user)
+    # Somebody has removed the container.
+    [[ -n $TRADER_CONFIG ]] || TRADER_CONFIG=$(setting TRADER_CONFIG)
+    [[ -n $TRADER_CODE_DIR ]] || TRADER_CODE_DIR=$(setting TRADER_CODE_DIR "$(dirname "$TRADER_CONFIG")")
+    [[ -n $TRADER_CONFIG ]] ||
+        fail "the stack \"$PROJECT\" was started with a node of your own, and its trader has no container that knows which" \
+            "set TRADER_CONFIG and TRADER_CODE_DIR, as --config and --code of ./scripts/up"
     export TRADER_CONFIG TRADER_CODE_DIR
-}
-
-mounted_at() { # mounted_at <path in the trader's container>
-    docker inspect --format "{{ range .Mounts }}{{ if eq .Destination \"$1\" }}{{ .Source }}{{ end }}{{ end }}" "$PROJECT-trader-1"
 }
 
 # --- members ---------------------------------------------------------------------------------------------------------
@@ -269,6 +283,21 @@ ends_again_and_again() {
 
 last_words() { docker logs --tail 3 "$(container_of "$1")" 2>&1 | grep . | tail -n 2 | paste -sd ' ' | cut -c1-300; }
 
+# --- what would be lost ----------------------------------------------------------------------------------------------
+
+# Data that were put aside lie beside those in use; they may be the only copy of what is in them.
+tell_kept_data() { # tell_kept_data <service> <its volume>
+    local kept
+    docker volume inspect "$2" >/dev/null 2>&1 || return 0
+    # shellcheck disable=SC2016 # expanded in the container
+    kept=$(timeout 60 docker run --rm --network none --user 0:0 --volume "$2:/volume:ro" --entrypoint sh \
+        "$(docker inspect --format '{{ .Image }}' "$(container_of "${MASTER:-${NODES[0]}}")")" -c '
+        for each in /volume/before-restore-* /volume/damaged-appendonlydir*; do
+            [ ! -e "$each" ] || printf " %s" "${each#/volume/}"
+        done' 2>/dev/null </dev/null) || kept=" (its volume cannot be read)"
+    [[ -z $kept ]] || warn "what was put aside on the volume of $1 goes with it:$kept"
+}
+
 # --- what is done ----------------------------------------------------------------------------------------------------
 
 set_priority() { # set_priority <node> <priority>
@@ -303,7 +332,7 @@ switch_over() { # switch_over [node] [sentinel]
             fail "the switchover from $old has not ended after $((SECONDS - began)) s (master: ${MASTER:-none})" "see ./scripts/status"
         sleep 0.2
     done
-    if [[ -n ${PREFERRED:-} ]]; then set_priority "$PREFERRED" 100 && PREFERRED=''; fi
+    if [[ -n ${PREFERRED:-} ]]; then set_priority "$PREFERRED" $NOT_PREFERRED && PREFERRED=''; fi
     [[ -z $target || $MASTER == "$target" ]] ||
         fail "the master's role went from $old to $MASTER and not to $target" "run it again"
 }
@@ -312,8 +341,8 @@ switch_over() { # switch_over [node] [sentinel]
 prefer() { # prefer <node> <sentinel>
     local deadline=$((SECONDS + 30))
     PREFERRED=$1
-    set_priority "$1" 1 || fail "$1 does not take a priority" "see ./scripts/logs $1"
-    until [[ $(priority_at "$2" "$1") == 1 ]]; do
+    set_priority "$1" $IS_PREFERRED || fail "$1 does not take a priority" "see ./scripts/logs $1"
+    until [[ $(priority_at "$2" "$1") == "$IS_PREFERRED" ]]; do
         ((SECONDS < deadline)) || fail "$2 does not see the priority of $1 within 30 s" "nothing was changed; see ./scripts/status"
         sleep 0.2
     done

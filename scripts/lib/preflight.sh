@@ -74,6 +74,31 @@ check_size() { # check_size <with compose/five.yaml: true or false>
     fi
 }
 
+# Without one of its overlays a stack would be made anew all at once, as another one: without TLS, for example, and with ports.
+check_overlays() {
+    local file files config code missing=() unknown=()
+    files=$(files_of_containers) || fail "the containers of the stack \"$(project_name)\" cannot be listed" "see: docker ps"
+    while read -r file; do
+        case $file in
+            '' | "$ROOT/compose.yaml") ;;
+            # Those come with the two overlays that they are for.
+            "$ROOT"/compose/*+*.yaml) ;;
+            "$ROOT/compose/own-strategy.yaml")
+                config=$(mounted_in_trader /etc/trader/node.json) code=$(mounted_in_trader /opt/user)
+                uses_file "$file" || missing+=("--config ${config:-FILE}" "--code ${code:-DIRECTORY}")
+                ;;
+            "$ROOT"/compose/*.yaml) uses_file "$file" || missing+=("--$(basename "$file" .yaml)") ;;
+            *) uses_file "$file" || unknown+=("$file") ;;
+        esac
+    done <<<"$files"
+    ((!${#unknown[@]})) ||
+        fail "the stack \"$(project_name)\" was started with ${unknown[*]}, which ./scripts/up does not use" \
+            "change it as it was started, or first stop it with ./scripts/down (its data stays)"
+    ((!${#missing[@]})) ||
+        fail "the stack \"$(project_name)\" was started with ${missing[*]}: without, its containers would be made anew all at once" \
+            "add ${missing[*]}" "or, if it is not to have that any more, first stop it with ./scripts/down (its data stays)"
+}
+
 # What Redis wants of the kernel below the containers; it runs without.
 check_kernel() {
     # Another machine's, behind DOCKER_HOST or in Docker Desktop, cannot be seen from here.

@@ -176,7 +176,9 @@ check_memory() { # check_memory <service>...
     is_among_nodes "$@" || return 0
     wanted=$(bytes_of "$(compose config | sed -n 's/^      REDIS_MAXMEMORY: *"\?\([^"]*\)"\?$/\1/p' | head -n 1)")
     used=$(ask "$MASTER" 'INFO memory' | sed -n 's/^used_memory://p')
-    [[ -n $used && $wanted -gt 0 ]] || return 0
+    [[ -n $used ]] || fail "$MASTER does not say how much memory it uses" "nothing was changed; see ./scripts/status"
+    # 0: without a limit.
+    ((wanted > 0)) || return 0
     ((wanted > used + used / 10)) ||
         fail "REDIS_MAXMEMORY=$(setting REDIS_MAXMEMORY 512mb): $MASTER uses $((used / 1048576 + 1)) MB already, and every write would be refused" \
             "set it to $((used * 3 / 2097152 + 2))mb or more"
@@ -215,6 +217,7 @@ check_versions() { # check_versions <service>...
         sed -n 's/.* v=\([0-9.]*\) .*/\1/p')
     [[ -n $other ]] || fail "the image $image is not there, or has no Redis" "leave out --no-build, or check IMAGE_TAG"
     running=$(ask "$MASTER" 'INFO server' | sed -n 's/^redis_version://p')
+    [[ -n $running ]] || fail "$MASTER does not say its version" "nothing was changed; see ./scripts/status"
     [[ $(printf '%s\n' "${running%.*}" "${other%.*}" | sort -V | head -n 1) == "${running%.*}" ]] ||
         fail "the stack runs Redis $running, and $image is Redis $other: it cannot read the data of the newer one" \
             "take an image of Redis ${running%.*} or newer"

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Settings as Compose sees them: the environment, then .env, then the default.
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# Without symlinks: containers are known by the paths of the files with which they were made.
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 DEFAULT_PROJECT=nautilus-redis-ha
 
 # setting <name> [default]

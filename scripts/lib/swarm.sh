@@ -65,6 +65,23 @@ check_images() {
     done
 }
 
+# One service after the other: half of them would talk TLS and the others not.
+check_same_encryption() {
+    local services
+    # No service at all, and inspect fails.
+    services=$(docker stack services --quiet "$(project_name)" | xargs docker service inspect --format \
+        '{{range .Spec.TaskTemplate.ContainerSpec.Env}}{{println .}}{{end}}') ||
+        fail "the services of the stack \"$(project_name)\" cannot be looked at" "see: docker stack services $(project_name)"
+    if uses_file "$ROOT/compose/staging.yaml"; then
+        grep -qx REDIS_TLS=yes <<<"$services" ||
+            fail "the stack \"$(project_name)\" was deployed without --staging" \
+                "leave it out; or first ./scripts/swarm down (its data stays), then deploy --staging"
+    elif grep -qx REDIS_TLS=yes <<<"$services"; then
+        fail "the stack \"$(project_name)\" was deployed with --staging" \
+            "add --staging; or first ./scripts/swarm down (its data stays), then deploy without"
+    fi
+}
+
 stack_exists() { docker stack ls --format '{{.Name}}' | grep -qxF "$(project_name)"; }
 
 need_stack() {
@@ -86,8 +103,10 @@ update_service() {
 update_began() { docker service inspect --format '{{with .UpdateStatus}}{{.StartedAt}}{{end}}' "$1" 2>/dev/null || true; }
 
 is_updated() { # is_updated <service> <when the update before this one began> <its specification then; empty: it is new>
-    [[ -z $3 || $(update_began "$1") != "$2" ]] || return 1
-    case $(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "$1") in
+    local said
+    said=$(docker service inspect --format '{{with .UpdateStatus}}{{.StartedAt}}|{{.State}}{{end}}' "$1") || return 1
+    [[ -z $3 || ${said%'|'*} != "$2" ]] || return 1
+    case ${said##*'|'} in
         completed | '') all_running "$1" ;;
         paused) fail "the update of $1 has failed: $(docker service inspect --format '{{.UpdateStatus.Message}}' "$1")" \
             "see: docker service ps --no-trunc $1" ;;
@@ -100,7 +119,9 @@ wait_until_running() { # wait_until_running <seconds>
 }
 
 all_running() { # all_running <beginning of the services' names>
-    ! docker service ls --filter "name=$1" --format '{{.Replicas}}' | grep -qv '^1/1'
+    local replicas
+    replicas=$(docker service ls --filter "name=$1" --format '{{.Replicas}}') || return 1
+    [[ -n $replicas ]] && ! grep -qv '^1/1' <<<"$replicas"
 }
 
 no_tasks() { [[ -z $(docker stack ps --quiet "$(project_name)" 2>/dev/null) ]]; }
