@@ -20,3 +20,11 @@ setting_in_file() {
 }
 
 project_name() { setting COMPOSE_PROJECT_NAME "$DEFAULT_PROJECT"; }
+
+# A path of the command line counts from where the caller is. Every script has just come from there when it reads this file.
+CALLED_FROM=${OLDPWD:-$PWD}
+
+callers_path() { # callers_path <option or what it is> <path>
+    [[ -n $2 ]] || fail "$1 needs a path" "see ./scripts/$(basename "$0") --help"
+    (cd "$CALLED_FROM" && realpath --canonicalize-missing -- "$2")
+}
