@@ -146,8 +146,8 @@ def _without_loose_links(record: Record, other: Record, *, forgets: bool) -> Rec
 def _without_forgotten_states(held: Record, own: Record, oldest_kept: float) -> Record:
     """Return a record from Redis without account states that the node has forgotten and not yet removed there.
 
-    The node trims the list in Redis to the length of its own, and what it has not written at that moment comes on top:
-    so many states that are older than it keeps them stay in front until it trims again.
+    The node leaves some more in Redis than it keeps itself, in front and older than it keeps them, until its orders are
+    held back; and it forgets more meanwhile.
     """
     accounts = dict(held["accounts"])
     for name, account in accounts.items():

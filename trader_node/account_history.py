@@ -17,6 +17,8 @@ from redis.exceptions import RedisError
 
 _INTERVAL_SECS = 60.0
 _TIMEOUT_SECS = 10.0
+#: States in Redis beyond those in memory, and a quarter of those: more than come in while a trim waits.
+_SPARE_STATES = 100
 
 
 class AccountHistory:
@@ -46,17 +48,19 @@ class AccountHistory:
             self._node.kernel.cache.purge_account_events(time.time_ns(), self._keep_secs)
             await self.trim()
 
-    async def trim(self) -> None:
+    async def trim(self, *, settled: bool = False) -> None:
         """Drop from Redis the states that the node's memory does not hold; a failure is logged once and is no harm.
 
-        States that Nautilus has not written yet make the list in Redis longer than in memory by that much, never
-        shorter.
+        The trim is a write like any other and may have to wait, for a failover say, while Nautilus' own connection goes
+        on: states that get in before it must not push out as many that still count. So some that the node has
+        forgotten stay, unless everything is ``settled``: nothing is traded and all is written.
         """
         client = Redis(**self._redis_options, socket_timeout=_TIMEOUT_SECS, socket_connect_timeout=_TIMEOUT_SECS)
         try:
             for account in self._node.kernel.cache.accounts():
                 key = f"trader-{self._node.trader_id}:accounts:{account.id}"
-                await cast("Awaitable[str]", client.ltrim(key, -account.event_count, -1))
+                spare = 0 if settled else account.event_count // 4 + _SPARE_STATES
+                await cast("Awaitable[str]", client.ltrim(key, -(account.event_count + spare), -1))
             self._failed = False
         except (RedisError, OSError) as error:
             if not self._failed:

@@ -212,7 +212,7 @@ class ReportServer:
             self._node.kernel.cache.update_strategy(strategy)
         flushed = await self._wait_until_flushed()
         if flushed and self._history is not None:
-            await self._history.trim()
+            await self._history.trim(settled=quiet and not others)
         return {"quiesced": quiet and not others, "not_pausable": others, "flushed": flushed}
 
     async def _wait_until_quiet(self) -> bool:
