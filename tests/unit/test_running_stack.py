@@ -344,6 +344,11 @@ def test_another_size_brings_nothing_else_along(
         assert "./scripts/rollout" in said
 
 
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"], ids=lambda page: page.name)
+def test_no_page_tells_to_make_a_stack_anew_without_its_overlays(page: Path) -> None:
+    assert "docker compose up --detach" not in page.read_text()
+
+
 # --- swarm -----------------------------------------------------------------------------------------------------------
 
 
