@@ -181,6 +181,38 @@ def test_where_a_backup_is_taken_from(
     assert (tmp_path / "to").exists() == says.startswith("Copying")
 
 
+# --- one that is not whole -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("backup", "verify"), ("restore",)])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "dump.rdb").unlink(), "is DAMAGED: sha256sum: dump.rdb: No such file"),
+        (lambda folder: (folder / "dump.rdb").write_text("other"), "is DAMAGED: dump.rdb: FAILED"),
+        (lambda folder: (folder / "more").touch(), "is DAMAGED: it holds other files than SHA256SUMS lists"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "is no complete backup"),
+        (lambda folder: (folder / "manifest.json").unlink(), "is no complete backup"),
+        (lambda folder: folder.rename(folder.with_name("elsewhere")), "no such backup"),
+    ],
+)
+def test_an_incomplete_backup_is_refused(
+    run: Run, backup: Path, command: tuple[str, ...], damage: Callable[[Path], object], says: str
+) -> None:
+    damage(backup)
+    done = run(*command, "backup")
+    assert done.returncode == 1
+    assert says in done.stderr.splitlines()[0]
+
+
+@pytest.mark.usefixtures("backup")
+@pytest.mark.parametrize("fails", ["*backup-check.sh", "*backup_manifest\\ compare"])
+def test_a_backup_that_cannot_be_loaded_or_holds_something_else_is_refused(run: Run, fails: str) -> None:
+    done = run("backup", "verify", "backup", fails=fails)
+    assert done.returncode == 1
+    assert "is DAMAGED" in done.stderr
+
+
 # --- restoring -------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +228,17 @@ def test_a_restore_has_no_trial_run(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "error: --check is no option of restore" in done.stderr
     assert not said_to_docker(tmp_path)
+
+
+@pytest.mark.usefixtures("backup")
+def test_data_are_replaced_only_if_somebody_says_so(run: Run, tmp_path: Path) -> None:
+    done = run("restore", "backup", RUNS="yes")
+    assert done.returncode == 1
+    assert "is not empty: the stack runs, and the volumes of redis-1 redis-2 hold data" in done.stderr
+    done = run("restore", "backup", "--replace", RUNS="yes")
+    assert done.returncode == 1
+    assert "replacing data needs a confirmation, and there is no terminal" in done.stderr
+    assert changed_nothing(tmp_path), said_to_docker(tmp_path)
 
 
 @pytest.mark.usefixtures("backup")
