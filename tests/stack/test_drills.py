@@ -10,8 +10,14 @@ from drills.faults import FAULTS
 from drills.stack import Stack
 from tests.stacks import Journal, run_drill
 
+#: Half a minute and more each, on an idle machine; ./scripts/test --long runs them as well.
+LONG = {"clock-jump", "lossy-network", "restore", "rolling-upgrade", "sentinels-return-late", "two-sentinels-gone"}
 #: The others have their turn on the staging template.
-PLAIN = [name for name, fault in FAULTS.items() if not fault.needs_logins]
+PLAIN = [
+    pytest.param(name, marks=[pytest.mark.long] if name in LONG else [])
+    for name, fault in FAULTS.items()
+    if not fault.needs_logins
+]
 
 
 @pytest.mark.parametrize("name", PLAIN)
