@@ -1,7 +1,7 @@
 #!/bin/sh
 # The certificate authority and the certificates, seen from the inside: run as root, on the host or in a container.
 #
-#   certificate-files.sh authority DAYS        make the authority unless there is one; print "made" if so
+#   certificate-files.sh authority DAYS        make the authority if there has never been one; print "made" if so
 #   certificate-files.sh issue DAYS [again]    issue what is missing, damaged, expired, of another authority or for other
 #                                              names; with `again` everything. Reads lines "SERVICE UID USAGE NAMES";
 #                                              prints "SERVICE: REASON" for each that is issued
@@ -13,11 +13,12 @@
 #   certificate-files.sh services              print the services that have a certificate
 #   certificate-files.sh status DAYS           print what expires when; 1 if something does within DAYS
 #
-# Environment: SECRETS (the directory), OWNER (uid:gid of whoever owns the directory).
+# Environment: SECRETS (the directory), SHOWN (its name on the host), OWNER (uid:gid of whoever owns the directory).
 set -eu
 umask 022
 
 TLS=$SECRETS/tls
+SHOWN_TLS=${SHOWN:-$SECRETS}/tls
 # Clocks differ: a host whose clock is behind would refuse a certificate made a moment ago.
 EARLIER_S=86400
 DAY_S=86400
@@ -25,6 +26,10 @@ DAY_S=86400
 main() {
     action=$1
     shift
+    # Private keys are made there: it goes whatever happens.
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    trap 'exit 1' HUP INT TERM
     case $action in
         authority) make_authority "$@" ;;
         issue) issue_all "$@" ;;
@@ -41,23 +46,29 @@ main() {
 make_authority() {
     mkdir -p "$TLS"
     chown "$OWNER" "$TLS"
-    if [ ! -s "$TLS/ca.crt" ] || [ ! -s "$TLS/ca.key" ]; then
-        new_authority ca "$1"
-        echo made
-    fi
+    # Left by what was interrupted.
+    find "$TLS" -name '*.incomplete*' -mmin +60 -delete
+    [ ! -s "$TLS/ca.crt" ] || return 0
+    # Another authority would be trusted by nobody who runs.
+    [ ! -s "$TLS/ca.key" ] && [ -z "$(services)" ] ||
+        fail "there is an authority already, and its certificate $SHOWN_TLS/ca.crt is missing" \
+            "put it back (every service has a copy: $SHOWN_TLS/SERVICE/ca.crt); to begin anew, move $SHOWN_TLS away"
+    new_authority ca "$1"
+    echo made
 }
 
 new_authority() { # new_authority <file name without ending> <days>
-    new_key "$TLS/$1.key" "$OWNER"
-    work=$(mktemp -d)
-    request "$TLS/$1.key" "nautilus-redis-ha authority $(date -u "+%Y-%m-%d %H:%M:%S")"
+    work=$(mktemp -d "$scratch/XXXXXX")
+    new_key "$work/key"
+    request "$work/key" "nautilus-redis-ha authority $(date -u "+%Y-%m-%d %H:%M:%S")"
     cat >"$work/extensions" <<EXTENSIONS
 basicConstraints = critical, CA:TRUE, pathlen:0
 keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid:always
 EXTENSIONS
-    sign "$(seconds_after_days "$2")" -selfsign -keyfile "$TLS/$1.key"
+    sign "$(seconds_after_days "$2")" -selfsign -keyfile "$work/key"
+    place "$work/key" "$TLS/$1.key" "$OWNER" 0600
     place "$work/certificate" "$TLS/$1.crt" "$OWNER" 0644
     rm -rf "$work"
 }
@@ -83,7 +94,7 @@ what_is_wrong() { # what_is_wrong <directory> <names>
         echo "the old one is expired or damaged"
     elif ! openssl verify -CAfile "$TLS/ca.crt" "$1/tls.crt" >/dev/null 2>&1; then
         echo "the old one is of another authority"
-    elif [ "$(openssl x509 -in "$1/tls.crt" -noout -pubkey)" != "$(openssl pkey -in "$1/tls.key" -pubout 2>/dev/null)" ]; then
+    elif [ "$(key_of_certificate "$1/tls.crt")" != "$(openssl pkey -in "$1/tls.key" -pubout 2>/dev/null)" ]; then
         echo "the old one does not belong to its key"
     elif [ "$(names_in "$1/tls.crt")" != "$2" ]; then
         echo "the old one is for other names"
@@ -96,10 +107,12 @@ names_in() {
 
 issue() { # issue <service> <uid> <usage> <names> <days>
     directory=$TLS/$1
+    authority=$(signing_authority)
+    check_key "$authority" "$1"
     mkdir -p "$directory"
     chown "$OWNER" "$directory"
-    work=$(mktemp -d)
-    new_key "$work/key" "$2:$2"
+    work=$(mktemp -d "$scratch/XXXXXX")
+    new_key "$work/key"
     request "$work/key" "$1"
     cat >"$work/extensions" <<EXTENSIONS
 basicConstraints = critical, CA:FALSE
@@ -109,7 +122,6 @@ subjectAltName = $4
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid:always
 EXTENSIONS
-    authority=$(signing_authority)
     end=$(seconds_after_days "$5")
     # A certificate that outlives its authority only looks valid.
     authority_end=$(end_of "$TLS/$authority.crt")
@@ -123,25 +135,37 @@ EXTENSIONS
 
 signing_authority() { if [ -e "$TLS/ca-next.crt" ]; then echo ca-next; else echo ca; fi; }
 
+# It is needed when something is issued, and may be elsewhere at other times.
+check_key() { # check_key <authority> <service>
+    [ -s "$TLS/$1.key" ] ||
+        fail "$2 needs a certificate, and the authority's key $SHOWN_TLS/$1.key is missing" \
+            "put it back; if it is lost, ./scripts/certs renew --ca makes another authority"
+    [ "$(key_of_certificate "$TLS/$1.crt")" = "$(openssl pkey -in "$TLS/$1.key" -pubout 2>/dev/null)" ] ||
+        fail "the key $SHOWN_TLS/$1.key is not that of $SHOWN_TLS/$1.crt" \
+            "put the right one back; if it is lost, ./scripts/certs renew --ca makes another authority"
+}
+
+# Of the first certificate in a file.
+key_of_certificate() { openssl x509 -in "$1" -noout -pubkey; }
+
 next_authority() { # next_authority <days>
-    [ -s "$TLS/ca-next.crt" ] || new_authority ca-next "$1"
-    # Interrupted while the old one was dropped.
-    first_certificate "$TLS/ca.crt" >"$TLS/ca.incomplete"
-    if ! cmp -s "$TLS/ca.incomplete" "$TLS/ca-next.crt"; then
-        cat "$TLS/ca-next.crt" >>"$TLS/ca.incomplete"
-        mv "$TLS/ca.incomplete" "$TLS/ca.crt"
+    [ -s "$TLS/ca-next.crt" ] && [ -s "$TLS/ca-next.key" ] || new_authority ca-next "$1"
+    first_certificate "$TLS/ca.crt" >"$scratch/trusted"
+    # They are the same if this was interrupted while the old one was dropped.
+    if ! cmp -s "$scratch/trusted" "$TLS/ca-next.crt"; then
+        cat "$TLS/ca-next.crt" >>"$scratch/trusted"
+        place "$scratch/trusted" "$TLS/ca.crt" "$OWNER" 0644
     fi
-    rm -f "$TLS/ca.incomplete"
-    chown "$OWNER" "$TLS/ca.crt"
     for service in $(services); do trust "$service"; done
 }
 
-# The next authority's key becomes the authority's last, so that this can be repeated until then.
+# The change is over when ca-next.crt is gone: until then this can be repeated, and its key is still there.
 drop_old_authority() {
     place "$TLS/ca-next.crt" "$TLS/ca.crt" "$OWNER" 0644
     for service in $(services); do trust "$service"; done
-    [ ! -e "$TLS/ca-next.key" ] || mv "$TLS/ca-next.key" "$TLS/ca.key"
+    place "$TLS/ca-next.key" "$TLS/ca.key" "$OWNER" 0600
     rm -f "$TLS/ca-next.crt"
+    rm -f "$TLS/ca-next.key"
 }
 
 first_certificate() { sed '/-----END CERTIFICATE-----/q' "$1"; }
@@ -155,9 +179,8 @@ services() { find "$TLS" -mindepth 2 -maxdepth 2 -name tls.crt | sed 's|/tls.crt
 
 fingerprint() { openssl x509 -in "$1" -noout -fingerprint -sha256 | sed 's/.*=//' | tr -d :; }
 
-new_key() { # new_key <file> <owner>
+new_key() { # new_key <file>
     (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null)
-    chown "$2" "$1"
 }
 
 # Needs $work. The configuration of the system is nothing to depend on.
@@ -197,10 +220,12 @@ seconds_after_days() { echo $(($(date +%s) + $1 * DAY_S)); }
 end_of() { date -u -d "$(openssl x509 -in "$1" -noout -enddate | sed 's/.*=//')" +%s; }
 
 place() { # place <from> <to> <owner> <mode>
-    cp "$1" "$2.incomplete"
-    chown "$3" "$2.incomplete"
-    chmod "$4" "$2.incomplete"
-    mv "$2.incomplete" "$2"
+    incomplete=$(mktemp "$2.incomplete.XXXXXX")
+    cat "$1" >"$incomplete"
+    chown "$3" "$incomplete"
+    chmod "$4" "$incomplete"
+    sync "$incomplete"
+    mv "$incomplete" "$2"
 }
 
 status() { # status <days>
@@ -225,6 +250,11 @@ one_status() { # one_status <name> <file> <days>
         remark="   expires soon" soon=1
     fi
     printf '%-15s until %s   %5d days%s\n' "$1" "$(date -u -d "@$end" '+%Y-%m-%d %H:%M UTC')" "$((left / DAY_S))" "$remark"
+}
+
+fail() { # fail <what is wrong> <what to do>
+    printf 'error: %s\n       %s\n' "$1" "$2" >&2
+    exit 1
 }
 
 main "$@"

@@ -5,6 +5,8 @@
 # ACL SETUSER and not ACL LOAD, which in Redis 7.0 disconnects everybody. Each step can be repeated: a rotation that was
 # interrupted begins again with the new password that it had chosen.
 
+TRY_AGAIN="when it is mended, run this again: it completes the rotation"
+
 rotate_users() { # rotate_users <user>...|all
     local users user files=() containers server count
     need_secrets
@@ -53,7 +55,7 @@ password_file() {
 
 check_known() { # check_known <user>...
     local known user
-    known=$(ask "${NODES[0]}" ACL USERS)
+    known=$(users_of "${NODES[0]}") || fail "${NODES[0]} does not say which users it has; nothing was changed" "see: docker logs ${NODES[0]}"
     for user in "$@"; do
         grep -qxF "$user" <<<"$known" ||
             fail "the servers do not know the user \"$user\" yet; nothing was changed" "let it in: ./scripts/secrets"
@@ -86,7 +88,7 @@ check_seen_by_containers() { # check_seen_by_containers <file>...
 # Hashes, which are no secret, of those users that a server has.
 changes() { # changes <server> <rules before the hash> <file>...
     local known before=$2 name new
-    known=$(ask "$1" ACL USERS)
+    known=$(users_of "$1") || fail "$1 does not say which users it has" "$TRY_AGAIN"
     with_secrets secret-files.sh hashes "${@:3}" </dev/null | while read -r name new; do
         if [[ " ${*:3} " == *" $name "* ]] && grep -qxF "${name#trader-}" <<<"$known"; then
             echo "ACL SETUSER ${name#trader-} $before#$new"
@@ -94,22 +96,32 @@ changes() { # changes <server> <rules before the hash> <file>...
     done
 }
 
-add_new_hashes() { change_users "$1" "$(changes "$1" "" "${@:2}")"; }
+add_new_hashes() { change_users_of "$1" "" "${@:2}"; }
 
 # At once, so that there is no moment without a password.
-remove_old_hashes() { change_users "$1" "$(changes "$1" "resetpass " "${@:2}")"; }
+remove_old_hashes() { change_users_of "$1" "resetpass " "${@:2}"; }
 
+# A server that is passed over would let nobody in with what everybody uses next.
+change_users_of() { # change_users_of <server> <rules before the hash> <file>...
+    local lines
+    lines=$(changes "$@") || exit 1
+    change_users "$1" "$lines"
+}
+
+# One OK for each line, or else somebody was not changed.
 change_users() { # change_users <server> <lines of ACL SETUSER>
-    local said
+    local said expected
     [[ -n $2 ]] || return 0
-    said=$(tell "$1" <<<"$2" | grep -vx OK) || true
-    [[ -z $said ]] || fail "$1 refuses to change its users: $said" "when it is mended, run this again: it completes the rotation"
+    expected=$(while read -r _; do echo OK; done <<<"$2")
+    said=$(tell "$1" <<<"$2") || fail "$1 does not answer when its users are changed" "$TRY_AGAIN"
+    [[ $said == "$expected" ]] ||
+        fail "$1 refuses to change its users: $(grep -vxE 'OK|' <<<"$said" || echo "no answer")" "$TRY_AGAIN"
 }
 
 # The old password of each user is refused, and the new one is not.
 check_logins() { # check_logins <server> <file>...
     local known files=() file expected said
-    known=$(ask "$1" ACL USERS)
+    known=$(users_of "$1") || fail "$1 does not say which users it has" "$TRY_AGAIN"
     for file in "${@:2}"; do
         if grep -qxF "${file#trader-}" <<<"$known"; then files+=("$file"); fi
     done
@@ -150,7 +162,7 @@ tell_secret() { # tell_secret <server> <file> <command>...
     local server=$1 file=$2
     shift 2
     [[ $({ printf '%s ' "$@" && with_secrets secret-files.sh show "$file" </dev/null && echo; } | tell "$server") == OK ]] ||
-        fail "$server refuses $1 $2" "when it is mended, run this again: it completes the rotation"
+        fail "$server refuses $1 $2" "$TRY_AGAIN"
 }
 
 tell_of_unfinished_rotations() {
@@ -167,7 +179,7 @@ admit_new_users() {
     while read -r service container state; do
         [[ $state == running ]] || continue
         [[ $(ask "$container" ACL WHOAMI 2>/dev/null) == admin ]] || continue
-        known=$(ask "$container" ACL USERS)
+        known=$(users_of "$container") || fail "$service does not say which users it has" "see ./scripts/logs $service; then run this again"
         kind=nodes
         [[ $service == redis-* ]] || kind=sentinels
         while read -r line; do

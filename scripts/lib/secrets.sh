@@ -16,7 +16,21 @@ secrets_dir() {
     local directory
     directory=$(setting SECRETS_DIR ./secrets)
     [[ $directory == /* ]] || directory=$ROOT/${directory#./}
-    printf '%s\n' "$directory"
+    # As Compose writes it; macOS has no such realpath.
+    realpath -ms -- "$directory" 2>/dev/null || printf '%s\n' "$directory"
+}
+
+# What Compose would take for something else than the scripts do.
+check_secrets_dir() {
+    local directory
+    directory=$(setting SECRETS_DIR ./secrets)
+    [[ $directory != '~'* ]] ||
+        fail "SECRETS_DIR=$directory: nobody replaces ~ there" "write the whole path, for example $HOME${directory#"~"}"
+    [[ $directory != *:* ]] || fail "SECRETS_DIR=$directory has a colon, which ends a path in Compose" "use a path without one"
+    directory=$(secrets_dir)
+    if [[ -d $directory && ! -x $directory ]]; then
+        fail "SECRETS_DIR=$directory is closed to you" "run this as whoever it belongs to, or set SECRETS_DIR to another directory"
+    fi
 }
 
 # The ids of all traders that the settings name, one per line.
@@ -38,17 +52,22 @@ check_trader_ids() {
     done
 }
 
-# The directory exists afterwards, and is the caller's alone.
+# The directory exists afterwards; one that is made is the caller's alone. One that was there keeps its mode, since it
+# may be anything, and what is put into it is closed by itself.
 ensure_secrets_dir() {
     local directory
+    check_secrets_dir
     directory=$(secrets_dir)
     (umask 077 && mkdir -p "$directory" 2>/dev/null) && [[ -w $directory ]] ||
         fail "SECRETS_DIR=$directory cannot be written" "check its owner and mode, or set SECRETS_DIR to another directory"
-    chmod 0700 "$directory" 2>/dev/null ||
+    is_root || [[ -O $directory ]] ||
         fail "SECRETS_DIR=$directory belongs to somebody else" "set SECRETS_DIR to a directory of your own"
+    [[ -d $directory/passwords || -d $directory/tls || -z $(ls -A "$directory") ]] ||
+        fail "SECRETS_DIR=$directory holds something else" "set SECRETS_DIR to a directory that is empty or does not exist"
 }
 
 need_secrets() {
+    check_secrets_dir
     [[ -d $(secrets_dir)/passwords ]] ||
         fail "SECRETS_DIR=$(secrets_dir) holds no passwords" "make them: ./scripts/secrets"
 }
@@ -74,6 +93,7 @@ with_secrets() {
 directory_owner() { printf '%s:%s\n' "$(id -u)" "$(id -g)"; }
 
 need_certificates() {
+    check_secrets_dir
     [[ -s $(secrets_dir)/tls/ca.crt ]] ||
         fail "SECRETS_DIR=$(secrets_dir) holds no certificates" "make them: ./scripts/certs"
 }

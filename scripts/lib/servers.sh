@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The nodes and Sentinels that run, and what to ask them, for changes under way. Needs compose.sh and secrets.sh.
+# The nodes and Sentinels that run, and what to ask them, for changes under way. Needs compose.sh, lock.sh and secrets.sh.
 
 # Prints "SERVICE CONTAINER STATE" of all nodes and Sentinels, those that are down included.
 servers() {
@@ -79,8 +79,10 @@ restart_and_wait() { # restart_and_wait <container>
 }
 
 # One change at a time.
-lock_secrets() {
-    command -v flock >/dev/null || return 0
-    exec 8>"$(secrets_dir)/.lock"
-    flock --nonblock 8 || fail "another change of passwords or certificates is under way" "wait until it has finished"
+lock_secrets() { hold "$(secrets_dir)/.lock" "another change of passwords or certificates is under way"; }
+
+# Prints the users that a server has; fails if it does not say. One that is always there tells an answer from an error.
+users_of() { # users_of <container>
+    local users
+    users=$(ask "$1" ACL USERS) && grep -qxF default <<<"$users" && printf '%s\n' "$users"
 }

@@ -5,6 +5,7 @@
 EXPIRES_SOON_DAYS=7
 
 check_staging() {
+    check_secrets_dir
     SECRETS_DIR=$(secrets_dir)
     export SECRETS_DIR
     [[ -d $SECRETS_DIR/passwords && -d $SECRETS_DIR/acl ]] ||

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -186,6 +187,23 @@ def test_rotation_names_the_unknown_user_and_wants_a_stack(run: Run, folder: Pat
     assert not list((folder / "rotation").iterdir())
 
 
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize(("command", "arguments"), [("secrets", ()), ("certs", ()), ("certs", ("renew",))])
+def test_nothing_is_made_while_something_is_changed(
+    command: str, arguments: tuple[str, ...], run: Run, folder: Path
+) -> None:
+    (folder / "passwords/metrics").unlink()
+    (folder / "tls/metrics/tls.crt").unlink()
+    with (folder / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = run(command, *arguments, expect=1)
+    assert said == (
+        "error: another change of passwords or certificates is under way\n       wait until it has finished\n"
+    )
+    assert not (folder / "passwords/metrics").exists()
+    assert not (folder / "tls/metrics/tls.crt").exists()
+
+
 def _files(folder: Path, *arguments: str) -> str:
     """Run the script that knows the files; as root, which is what the scripts make of everybody."""
     command = ["sh", str(ROOT / "scripts/lib/secret-files.sh"), *arguments]
@@ -279,6 +297,19 @@ def test_certificates_stay_unless_something_is_wrong_with_them(run: Run, folder:
     said = run("certs", SUBNET_PREFIX="172.28.78")
     assert "redis-3: the old one is for other names" in said
     assert "trader" not in said
+
+
+@pytest.mark.usefixtures("made")
+def test_the_authoritys_key_can_be_elsewhere_until_it_is_needed(run: Run, folder: Path) -> None:
+    authority = (folder / "tls/ca.crt").read_text()
+    (folder / "tls/ca.key").rename(folder / "elsewhere")
+    assert "All certificates are there" in run("certs")
+    said = run("certs", "redis-4", expect=1)
+    assert said.startswith(f"error: redis-4 needs a certificate, and the authority's key {folder}/tls/ca.key is")
+    assert (folder / "tls/ca.crt").read_text() == authority
+    # Lost for good.
+    run("certs", "renew", "--ca")
+    assert "redis-4: new" in run("certs", "redis-4")
 
 
 def test_status_tells_what_expires_and_writes_nothing(run: Run, folder: Path) -> None:
