@@ -166,7 +166,6 @@ def restored(running_stack: Stack, taken: Taken, beside: dict[str, str]) -> Iter
         run_script(environment, "down", "--volumes", "--yes")
 
 
-@pytest.mark.long
 def test_every_position_and_order_is_on_the_restored_nodes(running_stack: Stack, restored: Stack, taken: Taken) -> None:
     assert restored.master() == "redis-1"
     # One that has copied everything from the node to which the backup went.

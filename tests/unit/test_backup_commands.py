@@ -19,6 +19,9 @@ case "$*" in
     FAILS) exit 1 ;;
     'compose version --short') echo 2.30.0 ;;
     *'com.docker.compose.service" }}') printf 'redis-%s\n' 1 2 ;;
+    'ps --all'*'project.config_files" }}') [[ -z ${FILES:-} ]] || echo "trader|$ROOT|$FILES" ;;
+    inspect*/etc/trader/node.json*) echo "${OWN_NODE:-}" ;;
+    inspect*/opt/user*) echo "${OWN_CODE:-}" ;;
     'ps --quiet'*) [[ -z ${RUNS:-} ]] || echo 0123456789ab ;;
     # Of one volume alone.
     'volume ls'*'$') ;;
@@ -69,6 +72,7 @@ def run(tmp_path: Path) -> Run:
                 **os.environ,
                 "PATH": f"{tools}:{os.environ['PATH']}",
                 "FAKE": str(tmp_path),
+                "ROOT": str(ROOT),
                 "COMPOSE_PROJECT_NAME": PROJECT,
                 "VOLUMES": "redis-1 redis-2",
                 "STATE_1": "master 10",
@@ -228,6 +232,28 @@ def test_a_restore_has_no_trial_run(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "error: --check is no option of restore" in done.stderr
     assert not said_to_docker(tmp_path)
+
+
+@pytest.mark.usefixtures("backup")
+def test_a_stack_with_an_own_node_gets_it_again(run: Run, tmp_path: Path) -> None:
+    files = ",".join(f"{ROOT}/compose/{name}.yaml" for name in ("base", "second-trader", "own-strategy"))
+    node, code = tmp_path / "a node.json", tmp_path / "code"
+    known = {"FILES": files, "OWN_NODE": str(node), "OWN_CODE": str(code), "RUNS": "yes"}
+    done = run("restore", "backup", **known)
+    assert f"error: TRADER_CONFIG={node}: no such file" in done.stderr
+    assert changed_nothing(tmp_path), said_to_docker(tmp_path)
+
+    node.touch()
+    code.mkdir()
+    run("restore", "backup", "--replace", "--yes", **known)
+    started = [line for line in said_to_docker(tmp_path).splitlines() if " up --detach" in line]
+    assert started
+    for line in started:
+        assert f"-f {ROOT}/compose/second-trader.yaml -f {ROOT}/compose/own-strategy.yaml" in line
+
+    # One that was moved, and of which somebody has told.
+    done = run("restore", "backup", TRADER_CONFIG="/moved.json", **known)
+    assert "error: TRADER_CONFIG=/moved.json: no such file" in done.stderr
 
 
 @pytest.mark.usefixtures("backup")
