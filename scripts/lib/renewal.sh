@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# New certificates on a running stack. Needs servers.sh, secrets.sh and certificates.sh.
+# New certificates on a running stack. Needs lock.sh, servers.sh, secrets.sh and certificates.sh.
 #
 # Nodes read their files again when CONFIG SET names them, even if the names are the same. Sentinels (seen with 7.0.15)
 # know no such command: they are restarted one after the other, and each has to be back before the next one goes. The
@@ -24,6 +24,7 @@ renew() { # renew [--ca] [service]...
     fi
     for service in "${services[@]}"; do certificate_request "$service" >/dev/null; done
     ((${#services[@]})) || mapfile -t services < <(known_services)
+    take_lock
     lock_secrets
     if [[ -n $(with_secrets certificate-files.sh changing) ]] && ! $new_authority; then
         fail "a change of the authority is unfinished" "complete it first: ./scripts/certs renew --ca"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# New passwords on a running stack. Needs servers.sh, secrets.sh and acl.sh.
+# New passwords on a running stack. Needs lock.sh, servers.sh, secrets.sh and acl.sh.
 #
 # Both passwords are valid until everybody uses the new one, and the ACL files say so too, for whoever starts meanwhile.
 # ACL SETUSER and not ACL LOAD, which in Redis 7.0 disconnects everybody. Each step can be repeated: a rotation that was
@@ -24,6 +24,7 @@ rotate_users() { # rotate_users <user>...|all
     for user in "${users[@]}"; do files+=("$(password_file "$user")"); done
 
     # No impact yet.
+    take_lock
     lock_secrets
     check_servers
     check_known "${users[@]}"

@@ -255,6 +255,29 @@ def test_up_waits_for_nobody_and_disturbs_nobody(docker: Docker, up: Bash) -> No
     assert "compose up" not in docker.log
 
 
+#: What ./scripts/certs renew and ./scripts/secrets rotate do before they need the lock.
+STUBS = "".join(f"{name}() {{ :; }}; " for name in ("user_names", "need_secrets", "need_certificates"))
+STUBS += "".join(f"ensure_{what}() {{ :; }}; " for what in ("engine", "compose", "images", "openssl"))
+
+
+@pytest.mark.parametrize(
+    ("libs", "command"),
+    [
+        ("certificates servers renewal", "renew admin"),
+        ("acl servers rotation", "rotate_users all"),
+    ],
+)
+def test_secrets_are_not_renewed_beside_planned_work(bash: Bash, tmp_path: Path, libs: str, command: str) -> None:
+    script = f"LOCKS_DIR={tmp_path}; lock_secrets() {{ echo free; exit 3; }}; {STUBS}{command}"
+    libs = f"log settings lock compose secrets {libs}"
+    with (tmp_path / "shop.operation.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        code, said = bash(script, libs=libs)
+        assert (code, "another command is changing the stack" in said) == (1, True)
+        assert bash(script, libs=libs, STACK_LOCKED="shop") == (3, "free\n")
+    assert bash(script, libs=libs) == (3, "free\n")
+
+
 # --- what an operation does not overlook -----------------------------------------------------------------------------
 
 
