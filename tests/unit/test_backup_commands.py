@@ -98,7 +98,7 @@ def test_paths_count_from_where_the_caller_is(run: Run, backup: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert f"{backup} is whole" in done.stdout
     assert f'no backup of "{PROJECT}" in {tmp_path}/some' in run("backup", "list", "--to", "some").stderr
-    done = run("restore", "backup", "--config", "node.json")
+    done = run("restore", "backup", "--replace", "--yes", "--config", "node.json")
     assert f"TRADER_CONFIG={tmp_path}/node.json: no such file" in done.stderr
     assert f"TRADER_CONFIG={tmp_path}/node.json: no such file" in run("up", "--config", "node.json").stderr
     (tmp_path / "node.json").write_text("{}")
@@ -239,7 +239,7 @@ def test_a_stack_with_an_own_node_gets_it_again(run: Run, tmp_path: Path) -> Non
     files = ",".join(f"{ROOT}/compose/{name}.yaml" for name in ("base", "second-trader", "own-strategy"))
     node, code = tmp_path / "a node.json", tmp_path / "code"
     known = {"FILES": files, "OWN_NODE": str(node), "OWN_CODE": str(code), "RUNS": "yes"}
-    done = run("restore", "backup", **known)
+    done = run("restore", "backup", "--replace", "--yes", **known)
     assert f"error: TRADER_CONFIG={node}: no such file" in done.stderr
     assert changed_nothing(tmp_path), said_to_docker(tmp_path)
 
@@ -252,7 +252,7 @@ def test_a_stack_with_an_own_node_gets_it_again(run: Run, tmp_path: Path) -> Non
         assert f"-f {ROOT}/compose/second-trader.yaml -f {ROOT}/compose/own-strategy.yaml" in line
 
     # One that was moved, and of which somebody has told.
-    done = run("restore", "backup", TRADER_CONFIG="/moved.json", **known)
+    done = run("restore", "backup", "--replace", "--yes", TRADER_CONFIG="/moved.json", **known)
     assert "error: TRADER_CONFIG=/moved.json: no such file" in done.stderr
 
 
@@ -261,6 +261,9 @@ def test_data_are_replaced_only_if_somebody_says_so(run: Run, tmp_path: Path) ->
     done = run("restore", "backup", RUNS="yes")
     assert done.returncode == 1
     assert "is not empty: the stack runs, and the volumes of redis-1 redis-2 hold data" in done.stderr
+    # Also where ./scripts/up would refuse: an overlay of somebody's own.
+    done = run("restore", "backup", RUNS="yes", FILES=f"{ROOT}/compose/base.yaml,/mine/limits.yaml")
+    assert "is not empty: the stack runs" in done.stderr
     done = run("restore", "backup", "--replace", RUNS="yes")
     assert done.returncode == 1
     assert "replacing data needs a confirmation, and there is no terminal" in done.stderr
