@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from drills.records import compare_later, compare_records
+from drills.records import _same, compare_later, compare_records
 
 NOW = 10_000 * 10**9
 
@@ -179,3 +179,24 @@ def test_account_states_at_the_end_are_never_forgotten() -> None:
     own["accounts"]["A-1"]["events"] = old[:3]
     held["accounts"]["A-1"]["events"] = old
     assert counts(own, held, record(), 2)
+
+
+def entries(*numbers: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return [(f"1700-{number}".encode(), {b"payload": str(number).encode()}) for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param(entries(1, 2, 3), entries(1, 2, 3, 4), True, id="more came in before the second look"),
+        pytest.param(entries(9, 10), entries(9, 10, 11), True, id="numbers, not text"),
+        pytest.param(entries(1, 2, 3), entries(2, 3), True, id="the older ones were trimmed off"),
+        pytest.param(entries(1, 2, 3), entries(1, 3), False, id="one is missing in between"),
+        pytest.param(entries(1, 2), [(b"1700-1", {b"payload": b"x"}), *entries(2)], False, id="another content"),
+        pytest.param(entries(1, 2), entries(3, 4), False, id="nothing in common"),
+        pytest.param(entries(1), None, False, id="no stream at all"),
+        pytest.param([b"a", b"b"], [b"a"], False, id="lists have to be equal"),
+    ],
+)
+def test_streams_are_the_same_where_both_nodes_were_looked_at(one: Any, other: Any, same: bool) -> None:
+    assert _same(one, other) is same
