@@ -75,9 +75,7 @@ def heal_everything(stack: Stack, seconds: float) -> list[str]:
     stack.wait_until_well(seconds)
     undone += _heal_nodes(stack)
     undone += _heal_sentinels(stack)
-    images_changed = images.upgraded(stack)
-    for step in images.restore(stack):
-        undone.append(f"{step}: back to the configured image" if step in images_changed else step)
+    undone += [f"{service}: back to the configured image" for service in images.restore(stack)]
     stack.wait_until_well(seconds)
     return undone
 

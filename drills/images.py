@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from .rolling import roll
+from .scripts import run_on
 from .stack import NODES, SENTINELS, Stack, docker
 
 #: Everything that runs Redis.
@@ -120,8 +120,13 @@ def recreate(stack: Stack, service: str, tag: str) -> None:
     stack.compose("up", "--detach", "--no-deps", "--no-build", service, environment=environment)
 
 
-def changed_settings(stack: Stack) -> list[str]:
-    """Return the services that would be started with other settings than they have if they were recreated from here."""
+def roll_out(stack: Stack, services: Collection[str], tag: str) -> None:
+    """Replace the containers of services so, one by one and the master's after a switchover (``./scripts/rollout``)."""
+    run_on(stack, "rollout", "--no-build", *services, environment={"IMAGE_TAG": tag})
+
+
+def refuse_recreation(stack: Stack) -> str:
+    """Return why containers must not be recreated from here: they would lose settings. Empty if they may."""
     wanted = dict(
         line.split()
         for line in stack.compose(
@@ -130,7 +135,14 @@ def changed_settings(stack: Stack) -> list[str]:
     )
     found = stack.containers()
     label = "com.docker.compose.config-hash"
-    return [service for service in REDIS_SERVICES if found[service]["Config"]["Labels"].get(label) != wanted[service]]
+    hashes = {service: found[service]["Config"]["Labels"].get(label) for service in REDIS_SERVICES}
+    changed = [service for service in REDIS_SERVICES if hashes[service] != wanted[service]]
+    if not changed:
+        return ""
+    return (
+        f"{changed[0]} was started with other settings than those here, and would lose them when it is recreated: "
+        "give ./scripts/drill the settings (environment or .env) with which the stack was started"
+    )
 
 
 def upgraded(stack: Stack) -> list[str]:
@@ -142,7 +154,9 @@ def upgraded(stack: Stack) -> list[str]:
     ]
 
 
-def restore(stack: Stack) -> Iterator[str]:
-    """Bring the configured image back to whatever runs another one, one by one; yields each step."""
-    tag = configured_tag(stack)
-    yield from roll(stack, upgraded(stack), lambda service: recreate(stack, service, tag))
+def restore(stack: Stack) -> list[str]:
+    """Bring the configured image back to whatever runs another one, one by one; return these services."""
+    services = upgraded(stack)
+    if services:
+        roll_out(stack, services, configured_tag(stack))
+    return services

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 
 from drills import images
-from drills.rolling import roll, switch_over, wait_until_whole
+from drills.scripts import run_on
 from drills.stack import SENTINELS, Stack
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
-from .maintenance import RollingUpgrade
 
 #: Seconds by which the clocks jump: more than any timeout of Redis and Sentinel here.
 _JUMP = 90
@@ -37,7 +36,7 @@ class ClockJump(Fault):
     @classmethod
     def unavailable(cls, stack: Stack) -> str:
         """Return why the containers must not be recreated from here, or that the image cannot be built."""
-        refusal = RollingUpgrade.unavailable(stack)
+        refusal = images.refuse_recreation(stack)
         if refusal:
             return refusal
         try:
@@ -48,14 +47,10 @@ class ClockJump(Fault):
 
     def prepare(self) -> None:
         """Give the replicas and a Sentinel a clock that can be set, and make one of these replicas the master."""
-        tag = images.clock_tag(self.stack)
         self._sentinel = self.random.choice(SENTINELS)
-        for _ in roll(
-            self.stack, [*self.replicas, self._sentinel], lambda service: images.recreate(self.stack, service, tag)
-        ):
-            pass
-        self.master = switch_over(self.stack, next(other for other in SENTINELS if other != self._sentinel))
-        wait_until_whole(self.stack, f"the switchover to {self.master}")
+        images.roll_out(self.stack, [*self.replicas, self._sentinel], images.clock_tag(self.stack))
+        run_on(self.stack, "switchover", "--sentinel", next(other for other in SENTINELS if other != self._sentinel))
+        self.master = self.stack.master()
 
     def inject(self) -> None:
         """Set both clocks."""
@@ -79,8 +74,7 @@ class ClockJump(Fault):
         for service in images.upgraded(self.stack):
             if service in SENTINELS:
                 images.recreate(self.stack, service, images.configured_tag(self.stack))
-        for _ in images.restore(self.stack):
-            pass
+        images.restore(self.stack)
 
     def _jumped(self) -> bool:
         seconds, _ = self.stack.client(self.master).time()

@@ -6,17 +6,14 @@ import hashlib
 import re
 import socket
 import ssl
-import subprocess
 
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
+from drills.scripts import run_on
 from drills.stack import NODES, SENTINELS, Stack
 
 from .base import Fault
-
-#: Seconds for one of the scripts.
-_SCRIPT = 400.0
 
 
 class _Credentials(Fault):
@@ -38,20 +35,6 @@ class _Credentials(Fault):
     def heal(self) -> None:
         """Nothing is broken."""
 
-    def _run(self, script: str, *arguments: str) -> None:
-        done = subprocess.run(
-            [str(self.stack.root / "scripts" / script), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_SCRIPT,
-            env=self.stack.environment,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"./scripts/{script} {' '.join(arguments)} failed: {done.stdout.strip()[-1000:]}")
-
 
 class RenewCertificates(_Credentials):
     """``./scripts/certs renew``: every server and every client gets a new certificate and key."""
@@ -65,7 +48,7 @@ class RenewCertificates(_Credentials):
 
     def inject(self) -> None:
         """Replace them."""
-        self._run("certs", "renew")
+        run_on(self.stack, "certs", "renew")
 
     def confirm(self) -> str:
         """Look at what every server shows now."""
@@ -100,7 +83,7 @@ class RotatePasswords(_Credentials):
 
     def inject(self) -> None:
         """Replace them."""
-        self._run("secrets", "rotate", "all")
+        run_on(self.stack, "secrets", "rotate", "all")
 
     def confirm(self) -> str:
         """Try the old ones at every server, and the new one of the administrator."""

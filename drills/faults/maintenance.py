@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from drills import images
-from drills.rolling import roll, switch_over
-from drills.stack import SENTINELS, Stack, docker
+from drills.scripts import run_on
+from drills.stack import SENTINELS, Stack
 
 from .base import Fault
 
 
 class Switchover(Fault):
-    """``SENTINEL FAILOVER`` while everything is well."""
+    """``./scripts/switchover``: ``SENTINEL FAILOVER`` while everything is well."""
 
     name = "switchover"
     summary = "a planned switchover: a Sentinel is asked to hand the master's role over"
@@ -25,9 +24,9 @@ class Switchover(Fault):
         self._sentinel = self.random.choice(SENTINELS)
 
     def inject(self) -> None:
-        """Ask it."""
-        self.struck = time.time()
-        self._successor = switch_over(self.stack, self._sentinel)
+        """Ask it, and wait until the old master follows the new one."""
+        run_on(self.stack, "switchover", "--sentinel", self._sentinel, says=self._note)
+        self._successor = self.stack.master()
 
     def confirm(self) -> str:
         """Say what came of it: it was waited for."""
@@ -36,9 +35,14 @@ class Switchover(Fault):
     def heal(self) -> None:
         """Nothing is broken."""
 
+    def _note(self, line: str) -> None:
+        # The command looks at everything before that.
+        if "hands over" in line:
+            self.struck = time.time()
+
 
 class RollingRestart(Fault):
-    """``docker restart`` of every container, one by one, as after a change of the host.
+    """``./scripts/rollout --restart``: every container, one by one, as after a change of the host.
 
     Replicas first, then a switchover, then the node that was the master, the Sentinels, and the trader last.
     """
@@ -52,33 +56,30 @@ class RollingRestart(Fault):
     def prepare(self) -> None:
         """Remember which processes there are."""
         self._started = self.stack.start_times()
-        self._steps: Iterator[str] = roll(self.stack, self.stack.services, self._restart)
 
     def inject(self) -> None:
-        """Restart the first one."""
-        self._done = [next(self._steps)]
+        """Restart whatever runs Redis or watches it."""
+        self.struck = time.time()
+        run_on(self.stack, "rollout", "--restart", *images.REDIS_SERVICES)
 
     def confirm(self) -> str:
-        """Restart the others, each when the stack is whole again."""
-        self._done.extend(self._steps)
+        """Restart the traders, and look at when everything was started."""
+        self.known = self.stack.report()
+        run_on(self.stack, "rollout", "--restart", *(trader.service for trader in self.stack.traders))
         now = self.stack.start_times()
         kept = [service for service in self.stack.services if now[service] == self._started[service]]
         if kept:
             raise RuntimeError(f"not restarted: {', '.join(kept)}")
-        return f"restarted one by one, the stack whole in between: {', '.join(self._done)}"
+        order = sorted(self.stack.services, key=lambda service: now[service])
+        return f"restarted one by one, the stack whole in between: {', '.join(order)}"
 
     def heal(self) -> None:
         """Start whatever an interrupted restart left stopped."""
         self.stack.ensure_running(*self.stack.services)
 
-    def _restart(self, service: str) -> None:
-        if service == "trader":
-            self.known = self.stack.report()
-        docker("restart", self.stack.container(service))
-
 
 class RollingUpgrade(Fault):
-    """Every Redis node and Sentinel is recreated from another Redis 7 image, one by one; the healing goes back so.
+    """``./scripts/rollout`` to another Redis 7 image, of every Redis node and Sentinel; the healing goes back so.
 
     The other image is built on UPGRADE_REDIS_IMAGE. Where no registry can be reached, it is the same Redis in another
     image.
@@ -94,30 +95,21 @@ class RollingUpgrade(Fault):
     @classmethod
     def unavailable(cls, stack: Stack) -> str:
         """Return why this stack's containers must not be recreated from here."""
-        changed = images.changed_settings(stack)
-        if not changed:
-            return ""
-        return (
-            f"{changed[0]} was started with other settings than those here, and would lose them when it is recreated: "
-            "give ./scripts/drill the settings (environment or .env) with which the stack was started"
-        )
+        return images.refuse_recreation(stack)
 
     def prepare(self) -> None:
         """Build the other image and note what runs now."""
         images.build_upgrade(self.stack)
         self._tag = images.upgrade_tag(self.stack)
         self._before = self._running()
-        self._steps: Iterator[str] = roll(
-            self.stack, images.REDIS_SERVICES, lambda service: images.recreate(self.stack, service, self._tag)
-        )
 
     def inject(self) -> None:
-        """Replace the first replica."""
-        self._done = [next(self._steps)]
+        """Replace them, each when the stack is whole again."""
+        self.struck = time.time()
+        images.roll_out(self.stack, images.REDIS_SERVICES, self._tag)
 
     def confirm(self) -> str:
-        """Replace the others, each when the stack is whole again, and look at what runs then."""
-        self._done.extend(self._steps)
+        """Look at what runs now."""
         wanted = images.image_id(self._tag)
         now = self._running()
         left = [service for service, (image, _) in now.items() if image != wanted]
@@ -132,8 +124,7 @@ class RollingUpgrade(Fault):
     def heal(self) -> None:
         """Bring the configured image back, in the same order."""
         self.stack.ensure_running(*self.stack.services)
-        for _ in images.restore(self.stack):
-            pass
+        images.restore(self.stack)
 
     def _running(self) -> dict[str, tuple[str, str]]:
         """Return image id and version of everything that runs Redis."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from drills import images
+from drills.scripts import run_on
 from drills.stack import NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
 
 from .base import FAILOVER, Fault
 
-#: Seconds that ./scripts/backup or ./scripts/restore may take.
-_SCRIPT = 400
 #: Empties every volume that is mounted below /volumes.
 _EMPTY = "find /volumes -mindepth 2 -delete; find /volumes -mindepth 2 | grep . && exit 1; exit 0"
 
@@ -35,13 +33,7 @@ class Restore(Fault):
     @classmethod
     def unavailable(cls, stack: Stack) -> str:
         """Return why this stack's containers must not be made anew from here."""
-        changed = images.changed_settings(stack)
-        if not changed:
-            return ""
-        return (
-            f"{changed[0]} was started with other settings than those here, and would lose them when the stack is "
-            "restored: give ./scripts/drill the settings (environment or .env) with which the stack was started"
-        )
+        return images.refuse_recreation(stack)
 
     def prepare(self) -> None:
         """Take the backup while everything trades."""
@@ -96,20 +88,8 @@ class Restore(Fault):
         self._folder.cleanup()
 
     def _script(self, name: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [str(self.stack.root / "scripts" / name), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_SCRIPT,
-            check=False,
-            process_group=0,
-            env={**self.stack.environment, "IMAGE_TAG": images.configured_tag(self.stack)},
-        )
-        if done.returncode:
-            raise RuntimeError(f"./scripts/{name} failed: {done.stdout.strip()[-1500:]}")
-        return done.stdout
+        tag = images.configured_tag(self.stack)
+        return run_on(self.stack, name, *arguments, environment={"IMAGE_TAG": tag})
 
 
 FAULTS: tuple[type[Fault], ...] = (Restore,)
