@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from drills.stack import Stack, docker, environment_of
 
-from .stacks import ROOT, run_script
+from .stacks import run_script
 
 Record = dict[str, Any]
 _SECTIONS = ("positions", "orders")
@@ -154,23 +154,6 @@ def _inspect(stack: Stack, network: str, address: str) -> Record:
         docker("run", "--rm", "--network", network, *options, trader["Config"]["Image"], *command)
     )
     return record
-
-
-def refusal(environment: Mapping[str, str], name: str, *arguments: str) -> str:
-    """Run one of our scripts that has to refuse, and return what it said."""
-    done = subprocess.run(
-        [str(ROOT / "scripts" / name), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=dict(environment),
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    # Before that there may be warnings about the host.
-    assert "\nerror: " in f"\n{done.stderr}", done.stderr
-    return done.stderr
 
 
 def damaged(backup: Path, to: Path, name: str, *, sums_follow: bool) -> Path:

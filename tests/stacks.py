@@ -37,8 +37,17 @@ class Journal:
                 reporter.write_line(line)
 
 
-def run_script(environment: Mapping[str, str], name: str, *arguments: str, seconds: float = 300.0) -> str:
-    """Run one of our scripts as a user would and return all that it printed. Raises ``AssertionError`` if it fails."""
+def run_script(
+    environment: Mapping[str, str], name: str, *arguments: str, seconds: float = 300.0, expect: int = 0
+) -> str:
+    """Run one of our scripts as a user would and return all that it printed.
+
+    Raises
+    ------
+    AssertionError
+        If it ends with another status than the expected one.
+
+    """
     done = subprocess.run(
         [str(ROOT / "scripts" / name), *arguments],
         stdin=subprocess.DEVNULL,
@@ -49,8 +58,19 @@ def run_script(environment: Mapping[str, str], name: str, *arguments: str, secon
         env=dict(environment),
         check=False,
     )
-    assert done.returncode == 0, f"./scripts/{name} {' '.join(arguments)}:\n{done.stdout[-6000:]}"
+    print(done.stdout)
+    assert done.returncode == expect, f"./scripts/{name} {' '.join(arguments)}:\n{done.stdout[-6000:]}"
     return done.stdout
+
+
+def refusal(environment: Mapping[str, str], name: str, *arguments: str) -> str:
+    """Run one of our scripts that has to refuse; return its error and what to do, without warnings before it."""
+    said = run_script(environment, name, *arguments, expect=1)
+    _, found, error = f"\n{said}".rpartition("\nerror: ")
+    assert found, said
+    first, *others = error.splitlines()
+    assert all(line.startswith("       ") for line in others), said
+    return "\n".join((first, *others))
 
 
 def print_logs(project: str, lines: int = 40) -> None:

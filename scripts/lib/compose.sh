@@ -28,8 +28,7 @@ files_of_containers() {
     local containers directory files file seen=$'\n' enlarged=false format
     format='{{ .Label "com.docker.compose.service" }}|{{ .Label "com.docker.compose.project.working_dir" }}'
     format+='|{{ .Label "com.docker.compose.project.config_files" }}'
-    containers=$(docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
-        --filter label=com.docker.compose.oneoff=False --format "$format") || return
+    containers=$(stack_containers --all --format "$format") || return
     if grep -qE '^(redis-4|sentinel-[45])[|]' <<<"$containers"; then enlarged=true; fi
     while IFS='|' read -r _ directory files; do
         while IFS= read -r -d , file; do
@@ -67,11 +66,17 @@ mounted_in_trader() { # mounted_in_trader <path in the container>
 
 compose() { docker compose --project-directory "$ROOT" "${COMPOSE_FILES[@]}" "$@"; }
 
-# Is any container of this project running? Compose labels images too, so whatever runs beside the stack from one of them
-# looks like a part of it, but for the last label.
-stack_is_running() {
-    [[ -n $(docker ps --quiet --filter "label=com.docker.compose.project=$(project_name)" \
-        --filter "label=com.docker.compose.oneoff=False") ]]
+# Lists the containers of this project's services. Compose labels images too, so whatever runs beside the stack from one
+# of them looks like a part of it, but for the last label.
+stack_containers() { # stack_containers <option of docker ps>...
+    docker ps --filter "label=com.docker.compose.project=$(project_name)" \
+        --filter label=com.docker.compose.oneoff=False "$@"
+}
+
+stack_is_running() { [[ -n $(stack_containers --quiet) ]]; }
+
+nodes_that_run() {
+    stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep -E '^redis-[0-9]+$' | LC_ALL=C sort
 }
 
 # Runs a command in the trader's image: in the running container where there is one (fast), else in a new one.

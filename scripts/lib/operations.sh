@@ -137,8 +137,7 @@ survey() {
 }
 
 services_with_a_container() { # services_with_a_container [--all]
-    docker ps "$@" --filter "label=com.docker.compose.project=$PROJECT" --filter label=com.docker.compose.oneoff=False \
-        --format '{{ .Label "com.docker.compose.service" }}'
+    stack_containers "$@" --format '{{ .Label "com.docker.compose.service" }}'
 }
 
 exists() { is_among "$1" "${EXISTING[@]}"; }

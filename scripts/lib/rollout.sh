@@ -15,8 +15,7 @@ find_changes() {
         name=$(docker image inspect --format '{{ .Id }}' "$image" 2>/dev/null || true)
         # A name may have been given to another image since.
         [[ $name == "$id" ]] || REASON[$service]="a new image $image"
-    done < <(docker ps --all --quiet --filter "label=com.docker.compose.project=$PROJECT" \
-        --filter label=com.docker.compose.oneoff=False | xargs -r docker inspect --format \
+    done < <(stack_containers --all --quiet | xargs -r docker inspect --format \
         '{{ index .Config.Labels "com.docker.compose.service" }} {{ index .Config.Labels "com.docker.compose.config-hash" }} {{ .Image }} {{ .Config.Image }}')
     for service in "${NODES[@]}" "${SENTINELS[@]}" "${OTHERS[@]}" "${TRADERS[@]}"; do
         if [[ ! -v FOUND[$service] ]]; then

@@ -3,9 +3,7 @@
 
 # Prints "SERVICE CONTAINER STATE" of all nodes and Sentinels, those that are down included.
 servers() {
-    docker ps --all --filter "label=com.docker.compose.project=$(project_name)" \
-        --filter "label=com.docker.compose.oneoff=False" \
-        --format '{{ .Label "com.docker.compose.service" }} {{ .Names }} {{ .State }}' |
+    stack_containers --all --format '{{ .Label "com.docker.compose.service" }} {{ .Names }} {{ .State }}' |
         awk '$1 ~ /^(redis|sentinel)-[0-9]+$/' | sort
 }
 
@@ -64,7 +62,7 @@ await_sentinel() { # await_sentinel <container>
 
 # Prints "SERVICE CONTAINER PATH..." of all containers that run, with what they have mounted where.
 mounts() {
-    docker ps --quiet --filter "label=com.docker.compose.project=$(project_name)" |
+    stack_containers --quiet |
         xargs -r docker inspect --format \
             '{{ index .Config.Labels "com.docker.compose.service" }} {{ slice .Name 1 }}{{ range .Mounts }} {{ .Destination }}{{ end }}'
 }

@@ -16,8 +16,8 @@ import pytest
 from drills.containers import docker
 from drills.stack import NODES, Stack
 from tests import backups
-from tests.backups import LONGEST_WRITE, Taken, check_contents, damaged, refit_sums, refusal, settings_of
-from tests.stacks import run_script
+from tests.backups import LONGEST_WRITE, Taken, check_contents, damaged, refit_sums, settings_of
+from tests.stacks import refusal, run_script
 
 IMAGE = f"nautilus-redis-ha/redis:{os.environ.get('IMAGE_TAG', 'local')}"
 

@@ -12,7 +12,7 @@ import pytest
 
 from drills.stack import Stack, docker
 from drills.waiting import wait_until
-from tests.stacks import ROOT
+from tests.stacks import ROOT, run_script
 
 from .checks import new_orders
 
@@ -30,20 +30,9 @@ ENVIRONMENT = {
 
 def run(command: str, *arguments: str, expect: int = 0, **environment: str) -> str:
     """Run one of our scripts as a user would; return all that it printed."""
-    done = subprocess.run(
-        [str(ROOT / "scripts" / command), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env={**os.environ, **ENVIRONMENT, **environment},
-        check=False,
-    )
-    print(done.stdout)
-    assert done.returncode == expect, done.stdout
-    assert "Traceback" not in done.stdout
-    return done.stdout
+    said = run_script({**os.environ, **ENVIRONMENT, **environment}, command, *arguments, expect=expect)
+    assert "Traceback" not in said
+    return said
 
 
 @pytest.fixture(scope="module")

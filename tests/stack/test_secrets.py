@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stacks import ROOT
+from tests.stacks import ROOT, run_script
 
 USERS = {"admin": 10002, "health": 10002, "replica": 10002, "sentinel": 10002, "metrics": 10003}
 TRADERS = {"trader-TRADER-001": 10001, "trader-TRADER-002": 10001}
@@ -34,24 +34,8 @@ def folder(tmp_path: Path) -> Path:
 
 def _run(command: str, *arguments: str, expect: int = 0, **environment: str) -> str:
     """Run one of our scripts as a user would; return all that it printed."""
-    done = subprocess.run(
-        [str(ROOT / "scripts" / command), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env={
-            **os.environ,
-            "SUBNET_PREFIX": "172.28.77",
-            "COMPOSE_PROJECT_NAME": "nautilus-redis-ha-not-running",
-            **environment,
-        },
-        check=False,
-    )
-    print(done.stdout)
-    assert done.returncode == expect, done.stdout
-    return done.stdout
+    settings = {"SUBNET_PREFIX": "172.28.77", "COMPOSE_PROJECT_NAME": "nautilus-redis-ha-not-running"}
+    return run_script({**os.environ, **settings, **environment}, command, *arguments, expect=expect)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from drills.records import compare_trader
 from drills.stack import MASTER_NAME, NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
-from tests.stacks import ROOT, Journal, run_script
+from tests.stacks import Journal, refusal, run_script
 from trader_node.link.discovery import FORGET_AFTER
 
 #: What compose/five.yaml adds.
@@ -53,24 +52,6 @@ def check_nothing_lost(stack: Stack, known: Mapping[str, Any]) -> str:
     return "; ".join(found)
 
 
-def refused(environment: Mapping[str, str], name: str, *arguments: str) -> list[str]:
-    """Run a script that has to fail, and return what it says."""
-    done = subprocess.run(
-        [str(ROOT / "scripts" / name), *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=dict(environment),
-        check=False,
-    )
-    assert done.returncode == 1, done.stdout
-    lines = done.stderr.splitlines()
-    assert lines[0].startswith("error: "), lines
-    assert all(line.startswith("       ") for line in lines[1:]), lines
-    return lines
-
-
 def volume_made(stack: Stack, node: str) -> str:
     """When the volume of a node was made."""
     return docker("volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.project}_{node}").strip()
@@ -98,8 +79,8 @@ def test_wrong_use_is_one_clear_line_and_changes_nothing(
     stack: Stack, environment: dict[str, str], started: dict[str, str]
 ) -> None:
     for name, arguments, says in _WRONG_USES:
-        assert says in refused(environment, name, *arguments)[0]
-    line = refused({**environment, "REDIS_MAXMEMORY": "1mb"}, "rollout", "--no-build")[0]
+        assert says in refusal(environment, name, *arguments)
+    line = refusal({**environment, "REDIS_MAXMEMORY": "1mb"}, "rollout", "--no-build")
     assert "REDIS_MAXMEMORY=1mb" in line
     assert "every write would be refused" in line
     assert stack.start_times() == started
@@ -177,7 +158,7 @@ def test_disk_is_kept_while_another_copy_is_missing(stack: Stack, environment: d
     node, other = (node for node in NODES if node != stack.master())
     made = volume_made(stack, node)
     stack.kill(other)
-    line = refused(environment, "replace-disk", node, "--yes")[0]
+    line = refusal(environment, "replace-disk", node, "--yes")
     assert f"the volume of {node} may hold what no other node holds: {other} does not answer" in line
     assert volume_made(stack, node) == made
     assert stack.running(node)
@@ -212,7 +193,7 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
     """A value that Redis does not take."""
     master = stack.master()
     wrong = {**environment, "REDIS_MIN_REPLICAS": "many"}
-    lines = refused(wrong, "rollout", "--no-build")
+    lines = refusal(wrong, "rollout", "--no-build").splitlines()
     assert "stopped:" in lines[0]
     assert "does not start" in lines[0]
     now = stack.start_times()
@@ -232,13 +213,13 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
 def test_third_replica_and_five_sentinels_and_back(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
 ) -> None:
-    assert "runs without the nodes of --five" in refused(environment, "up", "--five")[0]
+    assert "runs without the nodes of --five" in refusal(environment, "up", "--five")
     run_script(environment, "scale", "4", "5", seconds=500)
     now = stack.start_times()
     assert set(ADDED) <= now.keys()
     for trader in stack.traders:
         assert now[trader.service] == started[trader.service], "a trader was restarted"
-    assert "has four nodes and five Sentinels" in refused(environment, "up")[0]
+    assert "has four nodes and five Sentinels" in refusal(environment, "up")
     # The drills' library knows three nodes only.
     run_script(environment, "switchover", NODES[0])
     for sentinel in (*SENTINELS, "sentinel-4", "sentinel-5"):
@@ -261,7 +242,7 @@ def test_third_replica_and_five_sentinels_and_back(
     wait_until(promoted, 30, "a promotion by three of five Sentinels")
     stack.start(NODES[0], "sentinel-1", "sentinel-2")
 
-    wait_until(lambda: "needs a confirmation" in refused(environment, "scale", "3", "3")[0], 120, "whole again", 1.0)
+    wait_until(lambda: "needs a confirmation" in refusal(environment, "scale", "3", "3"), 120, "whole again", 1.0)
     run_script(environment, "scale", "3", "3", "--yes", seconds=500)
     assert not set(ADDED) & stack.containers().keys()
     left = docker("volume", "ls", "--quiet", "--filter", f"name={stack.project}_").split()

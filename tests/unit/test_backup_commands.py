@@ -19,10 +19,10 @@ case "$*" in
     FAILS) exit 1 ;;
     'compose version --short') echo 2.30.0 ;;
     *'com.docker.compose.service" }}') printf 'redis-%s\n' 1 2 ;;
-    'ps --all'*'project.config_files" }}') [[ -z ${FILES:-} ]] || echo "trader|$ROOT|$FILES" ;;
+    'ps '*'project.config_files" }}') [[ -z ${FILES:-} ]] || echo "trader|$ROOT|$FILES" ;;
     inspect*/etc/trader/node.json*) echo "${OWN_NODE:-}" ;;
     inspect*/opt/user*) echo "${OWN_CODE:-}" ;;
-    'ps --quiet'*) [[ -z ${RUNS:-} ]] || echo 0123456789ab ;;
+    'ps '*' --quiet') [[ -z ${RUNS:-} ]] || echo 0123456789ab ;;
     # Of one volume alone.
     'volume ls'*'$') ;;
     'volume ls'*) printf "$COMPOSE_PROJECT_NAME"'_%s\n' $VOLUMES ;;

@@ -56,7 +56,7 @@ class Docker:
             f"{service}|{root}|{','.join(name if name[0] == '/' else f'{root}/{name}' for name in files.split())}"
             for service, files in containers
         ]
-        self.answer("ps --all*config_files*", *lines)
+        self.answer("ps *config_files*", *lines)
 
     @property
     def log(self) -> str:
