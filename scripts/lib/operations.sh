@@ -88,8 +88,8 @@ address_of() {
     local prefix
     prefix=$(setting SUBNET_PREFIX 172.28.77)
     case $1 in
-        redis-*) echo "$prefix.1${1#redis-}" ;;
-        sentinel-*) echo "$prefix.2${1#sentinel-}" ;;
+        redis-[0-9]*) echo "$prefix.1${1#redis-}" ;;
+        sentinel-[0-9]*) echo "$prefix.2${1#sentinel-}" ;;
     esac
 }
 
@@ -169,8 +169,8 @@ named_master() {
 # What is wrong with a service, in words; nothing if nothing is. A service that may be away is not counted on.
 lacks() { # lacks <service> [service that may be away]
     case $1 in
-        redis-*) node_lacks "$@" ;;
-        sentinel-*) sentinel_lacks "$@" ;;
+        redis-[0-9]*) node_lacks "$@" ;;
+        sentinel-[0-9]*) sentinel_lacks "$@" ;;
         trader*) trader_lacks "$1" ;;
         *) other_lacks "$1" ;;
     esac

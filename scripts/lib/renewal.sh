@@ -85,13 +85,13 @@ reload() { # reload <service>
     $RUNNING || return 0
     container=$(container_of "$1")
     case $1 in
-        redis-*)
+        redis-[0-9]*)
             [[ -n $container ]] || return 0
             [[ $(ask "$container" CONFIG SET tls-cert-file /run/tls/tls.crt tls-key-file /run/tls/tls.key \
                 tls-ca-cert-file /run/tls/ca.crt) == OK ]] ||
                 fail "$1 refuses its new certificate and goes on with the old one" "see ./scripts/logs $1"
             ;;
-        sentinel-*)
+        sentinel-[0-9]*)
             [[ -n $container ]] || return 0
             restart_and_wait "$container"
             await_sentinel "$container"
@@ -132,7 +132,7 @@ is_running_server() { $RUNNING && [[ -n $(container_of "$1") ]]; }
 
 address_of() { # address_of <service>
     local port=6379
-    [[ $1 != sentinel-* ]] || port=26379
+    [[ $1 != sentinel-[0-9]* ]] || port=26379
     printf '%s:%s\n' "$(docker inspect --format '{{ range .NetworkSettings.Networks }}{{ println .IPAddress }}{{ end }}' \
         "$(container_of "$1")" | head -n 1)" "$port"
 }

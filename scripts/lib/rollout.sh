@@ -83,10 +83,10 @@ next_of() {
         [[ $service == "$MASTER" || -z $(broken "$service") ]] || { echo "$service" && return; }
     done
     for service in "$@"; do
-        [[ $service != redis-* || $service == "$MASTER" ]] || { echo "$service" && return; }
+        [[ $service != redis-[0-9]* || $service == "$MASTER" ]] || { echo "$service" && return; }
     done
     is_among "$MASTER" "$@" && echo "$MASTER" && return
-    for service in "$@"; do [[ $service != sentinel-* ]] || { echo "$service" && return; }; done
+    for service in "$@"; do [[ $service != sentinel-[0-9]* ]] || { echo "$service" && return; }; done
     for service in "$@"; do [[ $service == trader* ]] || { echo "$service" && return; }; done
     echo "$1"
 }
@@ -94,7 +94,7 @@ next_of() {
 # What cannot get worse by being renewed: a container that does not run, or does not serve.
 broken() {
     case $1 in
-        redis-* | sentinel-*) lacks "$1" ;;
+        redis-[0-9]* | sentinel-[0-9]*) lacks "$1" ;;
         # A link that waits for a master is no reason.
         trader*) head -n 1 "$SURVEY/$1" | grep -v '^healthy' || true ;;
     esac
@@ -185,7 +185,7 @@ check_memory() { # check_memory <service>...
 
 is_among_nodes() {
     local service
-    for service in "$@"; do [[ $service != redis-* ]] || return 0; done
+    for service in "$@"; do [[ $service != redis-[0-9]* ]] || return 0; done
     return 1
 }
 

@@ -182,7 +182,7 @@ admit_new_users() {
         [[ $(ask "$container" ACL WHOAMI 2>/dev/null) == admin ]] || continue
         known=$(users_of "$container") || fail "$service does not say which users it has" "see ./scripts/logs $service; then run this again"
         kind=nodes
-        [[ $service == redis-* ]] || kind=sentinels
+        [[ $service == redis-[0-9]* ]] || kind=sentinels
         while read -r line; do
             read -ra rules <<<"${line#user }"
             grep -qxF "${rules[0]-default}" <<<"$known" && continue

@@ -27,7 +27,7 @@ check_servers() {
                     "see ./scripts/logs $service; if its password file was replaced: docker restart $container"
                 ;;
         esac
-        if [[ $service == redis-* ]]; then NODES+=("$container"); else SENTINELS+=("$container"); fi
+        if [[ $service == redis-[0-9]* ]]; then NODES+=("$container"); else SENTINELS+=("$container"); fi
     done <<<"$(servers)"
     ((${#NODES[@]})) || fail "the stack \"$(project_name)\" is not running" "start it with ./scripts/up --staging"
 }

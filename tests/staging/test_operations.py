@@ -114,6 +114,7 @@ def test_switchover_to_a_node_of_choice(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_disk_of_a_replica_is_replaced(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], journal: Journal
 ) -> None:
@@ -129,6 +130,7 @@ def test_disk_of_a_replica_is_replaced(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_disk_of_the_master_is_replaced_after_a_switchover(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], journal: Journal
 ) -> None:
@@ -141,6 +143,7 @@ def test_disk_of_the_master_is_replaced_after_a_switchover(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_dead_disk_of_the_master_is_replaced_after_the_failover(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], journal: Journal
 ) -> None:
@@ -165,6 +168,7 @@ def test_disk_is_kept_while_another_copy_is_missing(stack: Stack, environment: d
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("settings_of_before")
 def test_rollout_of_settings(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
@@ -186,6 +190,7 @@ def test_rollout_of_settings(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("settings_of_before")
 def test_rollout_stops_at_what_does_not_start_and_continues_later(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
@@ -210,6 +215,7 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_third_replica_and_five_sentinels_and_back(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
 ) -> None:

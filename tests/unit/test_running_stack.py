@@ -327,6 +327,20 @@ def test_data_that_were_put_aside_are_not_deleted_unannounced(
     assert bool(output) == bool(said)
 
 
+def test_an_exporter_is_no_node(docker: Docker, bash: Bash, tmp_path: Path) -> None:
+    """Neither of those that are renewed among the replicas, nor of those that are asked what they replicate."""
+    docker.answer("inspect *shop-redis-exporter-1", "running healthy")
+    (tmp_path / "redis-2").write_text("role:slave\nloading:0\n")
+    known = (
+        f"PROJECT=shop SURVEY={tmp_path} MASTER=redis-1 NODES=(redis-1 redis-2)"
+        " EXISTING=(redis-exporter redis-1 redis-2 sentinel-1);"
+    )
+    asked = "; ".join(f"next_of redis-exporter {other}" for other in ("redis-2", "redis-1", "sentinel-1"))
+    assert bash(f"{known} broken() {{ :; }}; {asked}") == (0, "redis-2\nredis-1\nsentinel-1\n")
+    assert bash(f"{known} lacks redis-exporter; broken redis-exporter; is_among_nodes redis-exporter") == (1, "")
+    assert bash(f"{known} lacks redis-2") == (0, "does not follow redis-1\n")
+
+
 #: What ./scripts/scale has of its own for it.
 SCALE = "; ".join(
     f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/scale)"'
