@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ _ATTEMPTS = 10
 #: Keys to ask for at once. Redis 7.0.15 ends a TLS connection ("SSL routines::bad length") when more questions arrive
 #: while the answers to earlier ones wait to be sent: so many fit into what it reads at once.
 _BATCH = 100
+#: Nanoseconds that Nautilus, and the link while there is no master, may keep what is not written; and that a node takes
+#: at least from the death of one process to the first event of the next: 5 s were measured.
+_BUFFER_NS, _SILENCE_NS = 1_000_000_000, 3_000_000_000
 _ONLY_OWN, _ONLY_HELD = ": only on the left", ": only on the right"
 
 
@@ -92,6 +96,7 @@ def compare_records(own: Record, held: Record, known: Record, keep_minutes: floa
     forgets = keep_minutes > 0
     if forgets:
         settled = _without_forgotten_states(settled, own, now_ns - keep_minutes * 60e9)
+    settled = _without_torn_index(settled, own, known)
     left = _without_loose_links(own, settled, forgets=forgets)
     right = _without_loose_links(settled, own, forgets=forgets)
     for line in differences(left, right):
@@ -156,6 +161,46 @@ def _without_forgotten_states(held: Record, own: Record, oldest_kept: float) -> 
         if surplus > 0 and all(event["ts_init"] < oldest_kept for event in events[:surplus]):
             accounts[name] = {**account, "events": events[surplus:]}
     return {**held, "accounts": accounts}
+
+
+def _without_torn_index(held: Record, own: Record, known: Record) -> Record:
+    """Return a record from Redis whose index has what a killed process of the node could not write any more.
+
+    Nautilus writes an event first and then, as further commands, the order's or the position's place in the index. A
+    process that dies in between leaves the event alone. The next one makes its own index from the events when it loads,
+    and does not write it: Redis goes on without. So this counts as no difference for what both sides hold, if
+
+    - the event is from before the node's process,
+    - nothing follows it for seconds, so that its process may have died after it, and
+    - the earlier record, of which nothing may be missing, does not show that this process came further.
+    """
+    started, known_since = own.get("started_ns", 0), known.get("started_ns", 0)
+    moments = sorted(
+        event["ts_init"] for section in _KEPT for each in own[section].values() for event in each["events"]
+    )
+    index = dict(held["index"])
+    for name, mine in own["index"].items():
+        section = name.partition("_")[0]
+        if section not in _KEPT:
+            continue
+        there = set(index.get(name, []))
+        for key in there.symmetric_difference(mine):
+            events = own[section].get(key, {}).get("events")
+            if not events or key not in held[section]:
+                continue
+            last = events[-1]["ts_init"]
+            before = known[section].get(key, {}).get("events")
+            written = known_since <= last and before == events
+            if last < started and not written and _is_followed_by_silence(last, moments):
+                there ^= {key}
+        index[name] = sorted(there)
+    return {**held, "index": index}
+
+
+def _is_followed_by_silence(moment: int, moments: list[int]) -> bool:
+    """Whether nothing happened for as long as a node takes at least to start, but for what was in the same buffer."""
+    after = bisect_right(moments, moment + _BUFFER_NS)
+    return after == len(moments) or moments[after] > moment + _SILENCE_NS
 
 
 def _gone(known: Record, held: Record, own: Record, oldest_kept: float) -> Iterator[str]:

@@ -200,3 +200,53 @@ def entries(*numbers: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
 )
 def test_streams_are_the_same_where_both_nodes_were_looked_at(one: Any, other: Any, same: bool) -> None:
     assert _same(one, other) is same
+
+
+STARTED = NOW - 100 * 10**9
+DIED = STARTED - 6 * 10**9
+
+
+def indexed(closed: list[str], *, started: int = STARTED, last: int = DIED) -> dict[str, Any]:
+    """Return a record in which O-1 was closed as the last thing that a killed process did, O-0 long before it."""
+    found = record()
+    found["orders"] = {
+        "O-0": {"status": "FILLED", "events": [{"event_id": "a", "ts_init": DIED - 60 * 10**9}]},
+        "O-1": {"status": "FILLED", "events": [{"event_id": "b", "ts_init": last}]},
+        "O-2": {"status": "FILLED", "events": [{"event_id": "c", "ts_init": STARTED + 10**9}]},
+    }
+    found["positions"] = {
+        f"P-{number}": {"side": "LONG", "events": [{"event_id": f"p{number}", "ts_init": DIED - number * 10**9}]}
+        for number in range(1, 61)
+    }
+    return {**found, "started_ns": started, "index": {"orders_closed": sorted(closed), "orders": ["O-0", "O-1", "O-2"]}}
+
+
+def test_a_place_in_the_index_that_died_with_the_node_is_no_difference() -> None:
+    own, held = indexed(["O-0", "O-1", "O-2"]), indexed(["O-0", "O-2"])
+    earlier = indexed(["O-0"], started=DIED - 300 * 10**9)
+    del earlier["orders"]["O-1"], earlier["orders"]["O-2"]
+    assert counts(own, held, earlier) == {}
+    # The record of before is one of the process that has just started, and made its index itself.
+    assert counts(own, held, own) == {}
+    # Or Redis has it still among the open ones.
+    assert counts({**own, "index": {"orders_open": []}}, {**held, "index": {"orders_open": ["O-1"]}}, earlier) == {}
+
+
+@pytest.mark.parametrize("lost", ["O-0", "O-2"])
+def test_another_place_in_the_index_is_missing(lost: str) -> None:
+    """In the midst of what its process did, or of the process that runs."""
+    everything = ["O-0", "O-1", "O-2"]
+    own, held = indexed(everything), indexed([order for order in everything if order != lost])
+    assert counts(own, held, indexed([], started=0))["wrong"] >= 1
+
+
+def test_a_place_in_the_index_that_was_known_to_the_process_that_died_is_missing() -> None:
+    own, held = indexed(["O-0", "O-1", "O-2"]), indexed(["O-0", "O-2"])
+    known = indexed(["O-0", "O-1"], started=DIED - 300 * 10**9)
+    assert counts(own, held, known)["wrong"] >= 1
+
+
+def test_a_place_in_the_index_of_what_redis_does_not_hold_is_no_excuse() -> None:
+    own, held = indexed(["O-0", "O-1", "O-2"]), indexed(["O-0", "O-2"])
+    del held["orders"]["O-1"]
+    assert counts(own, held, indexed([], started=0))["lost"] >= 1
