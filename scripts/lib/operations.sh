@@ -13,7 +13,7 @@ NOT_PREFERRED=100
 begin_operation() {
     PROJECT=$(project_name)
     stack_is_running || fail "the stack \"$PROJECT\" is not running" "start it with ./scripts/up"
-    if [[ -z $(docker ps --all --quiet --filter "name=^$PROJECT-sentinel-1-1\$") ]]; then
+    if [[ -z $(services_with_a_container --all | grep -E '^sentinel-[0-9]+$' || true) ]]; then
         fail "the stack \"$PROJECT\" has one Redis and no Sentinels: there is nobody to take over" "start it without --single"
     fi
     use_files_of_the_running_stack
@@ -24,7 +24,18 @@ begin_operation() {
     SURVEY=$(mktemp -d)
     trap end_operation EXIT
     take_lock
+    remove_half_made
     forget_old_preference
+}
+
+# Compose makes a new container under another name, before it removes the old one. If it was interrupted in between, some
+# of its versions would go on with the new one under that name, where nobody finds it.
+remove_half_made() {
+    local id name
+    while read -r id name; do
+        docker rm "$id" >/dev/null || fail "the container $name, left by an interrupted command, could not be removed" "see: docker ps --all"
+        note "removed the container $name, which an interrupted command had made and not started"
+    done < <(stack_containers --all --filter status=created --format '{{ .ID }} {{ .Names }}')
 }
 
 end_operation() {
@@ -58,13 +69,19 @@ use_files_of_the_running_stack() {
 }
 
 use_own_node() {
-    TRADER_CONFIG=$(mounted_in_trader /etc/trader/node.json) TRADER_CODE_DIR=$(mounted_in_trader /opt/user)
-    # Somebody has removed the container.
-    [[ -n $TRADER_CONFIG ]] || TRADER_CONFIG=$(setting TRADER_CONFIG)
-    [[ -n $TRADER_CODE_DIR ]] || TRADER_CODE_DIR=$(setting TRADER_CODE_DIR "$(dirname "$TRADER_CONFIG")")
+    local config code
+    config=$(mounted_in_trader /etc/trader/node.json) code=$(mounted_in_trader /opt/user)
+    # A setting of now is a change; without one, what the container has.
+    TRADER_CONFIG=$(setting TRADER_CONFIG "$config")
     [[ -n $TRADER_CONFIG ]] ||
         fail "the stack \"$PROJECT\" was started with a node of your own, and its trader has no container that knows which" \
             "set TRADER_CONFIG and TRADER_CODE_DIR, as --config and --code of ./scripts/up"
+    if [[ $TRADER_CONFIG != "$config" ]]; then code=$(dirname "$TRADER_CONFIG"); fi
+    TRADER_CODE_DIR=$(setting TRADER_CODE_DIR "$code")
+    if [[ $TRADER_CONFIG != "$config" || $TRADER_CODE_DIR != "$code" ]]; then
+        check_own_node "$TRADER_CONFIG" "$TRADER_CODE_DIR"
+        TRADER_CONFIG=$(realpath "$TRADER_CONFIG") TRADER_CODE_DIR=$(realpath "$TRADER_CODE_DIR")
+    fi
     export TRADER_CONFIG TRADER_CODE_DIR
 }
 
@@ -98,6 +115,15 @@ is_among() { # is_among <word> <word>...
     local word=$1
     shift
     [[ " $* " == *" $word "* ]]
+}
+
+# Whatever has no container is not waited for: with a copy of the data less, the next one would be taken away.
+check_complete() { # check_complete [service that is about to be made]...
+    local service
+    for service in "${NODES[@]}" "${SENTINELS[@]}"; do
+        exists "$service" || is_among "$service" "$@" ||
+            fail "$service has no container" "nothing was changed; make it first: ./scripts/rollout $service"
+    done
 }
 
 check_is_node() { # check_is_node <name>
@@ -312,7 +338,7 @@ priority_at() { # priority_at <sentinel> <node>
 }
 
 # Hands the master's role over, to a given node or to the one that the Sentinel chooses. Needs a survey; afterwards MASTER
-# is the new master and the old one follows it.
+# is the new master and the old one is none.
 switch_over() { # switch_over [node] [sentinel]
     local target=${1:-} sentinel=${2:-} old=$MASTER answer='' deadline=$((SECONDS + STEP_S)) began
     [[ -n $sentinel ]] || sentinel=${SENTINELS[0]}
@@ -326,7 +352,8 @@ switch_over() { # switch_over [node] [sentinel]
     done
     began=$SECONDS
     step "$sentinel hands over from $old"
-    until survey && [[ -n $MASTER && $MASTER != "$old" && -z $(lacks "$MASTER" "$old") && -z $(lacks "$old") ]]; do
+    # The old one need not be well: its disk may be full, or its Redis too old to read a copy of the new master's data.
+    until survey && [[ -n $MASTER && $MASTER != "$old" && -z $(lacks "$MASTER" "$old") ]] && ! grep -qs '^role:master' "$SURVEY/$old"; do
         ((SECONDS < deadline)) ||
             fail "the switchover from $old has not ended after $((SECONDS - began)) s (master: ${MASTER:-none})" "see ./scripts/status"
         sleep 0.2

@@ -96,7 +96,7 @@ broken() {
     case $1 in
         redis-[0-9]* | sentinel-[0-9]*) lacks "$1" ;;
         # A link that waits for a master is no reason.
-        trader*) head -n 1 "$SURVEY/$1" | grep -v '^healthy' || true ;;
+        trader*) [[ $(head -n 1 "$SURVEY/$1") == healthy* ]] || echo "is not well" ;;
     esac
 }
 
@@ -140,6 +140,8 @@ roll() { # roll <function that renews one service> <service>...
                 switch_over
                 step "switchover from $old to $MASTER"
                 await_whole --without "$service" || stop_rolling "$LACKING"
+                # A second failover may have given the role back.
+                if [[ $MASTER == "$service" ]]; then continue; fi
             fi
         fi
         word=renewed
@@ -213,8 +215,8 @@ check_versions() { # check_versions <service>...
     is_among_nodes "$@" || return 0
     image=$(compose config | awk '/^  redis-1:$/ { inside = 1 } inside && /^    image:/ { print $2; exit }')
     other=$(docker run --rm --network none --entrypoint redis-server "$image" --version 2>/dev/null |
-        sed -n 's/.* v=\([0-9.]*\) .*/\1/p')
-    [[ -n $other ]] || fail "the image $image is not there, or has no Redis" "leave out --no-build, or check IMAGE_TAG"
+        sed -n 's/.* v=\([0-9.]*\) .*/\1/p' || true)
+    [[ -n $other ]] || fail "the image $image is not there, or has no Redis" "./scripts/rollout builds it; or check IMAGE_TAG"
     running=$(ask "$MASTER" 'INFO server' | sed -n 's/^redis_version://p')
     [[ -n $running ]] || fail "$MASTER does not say its version" "nothing was changed; see ./scripts/status"
     [[ $(printf '%s\n' "${running%.*}" "${other%.*}" | sort -V | head -n 1) == "${running%.*}" ]] ||

@@ -341,6 +341,55 @@ def test_an_exporter_is_no_node(docker: Docker, bash: Bash, tmp_path: Path) -> N
     assert bash(f"{known} lacks redis-2") == (0, "does not follow redis-1\n")
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"), [("", "is not well"), ("unhealthy: no Redis", "is not well"), ("healthy", "")]
+)
+def test_a_trader_that_starts_again_and_again_is_broken(bash: Bash, tmp_path: Path, said: str, answer: str) -> None:
+    """So that a rollout begins with it, and does not wait for it."""
+    (tmp_path / "trader").write_text(f"{said}\nstate=ready\n" if said else "")
+    assert bash(f"SURVEY={tmp_path} EXISTING=(trader); broken trader") == (0, f"{answer}\n" if answer else "")
+
+
+def test_a_copy_that_is_missing_altogether_is_missed(bash: Bash) -> None:
+    known = "NODES=(redis-1 redis-2) SENTINELS=(sentinel-1) EXISTING=(redis-1 sentinel-1);"
+    assert bash(f"{known} check_complete redis-2; echo goes on") == (0, "goes on\n")
+    code, said = bash(f"{known} check_complete redis-1; echo goes on")
+    assert (code, said.splitlines()[0]) == (1, "error: redis-2 has no container")
+
+
+def test_a_container_that_was_never_started_is_in_nobodys_way(docker: Docker, bash: Bash) -> None:
+    docker.answer("ps *status=created*", "0123 4567_shop-redis-2-1")
+    docker.answer("rm *")
+    code, said = bash("remove_half_made")
+    assert (code, "removed the container 4567_shop-redis-2-1" in said) == (0, True)
+    assert "rm 0123" in docker.log.splitlines()
+
+
+def test_an_image_that_is_not_there_is_said(docker: Docker, bash: Bash) -> None:
+    docker.answer("compose *config", "services:", "  redis-1:", "    image: redis:none")
+    docker.fails("run *")
+    code, said = bash("PROJECT=shop MASTER=redis-1; check_versions redis-1")
+    assert (code, "the image redis:none is not there" in said) == (1, True)
+
+
+def test_a_trader_that_does_not_run_is_not_started_unasked(bash: Bash) -> None:
+    """It was stopped, or another one runs elsewhere with its id."""
+    of_rollout = "; ".join(
+        f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/rollout)"'
+        for name in ("choose_changed", "choose_for_restart", "is_away")
+    )
+    known = (
+        "NODES=(redis-1) SENTINELS=(sentinel-1) OTHERS=() TRADERS=(trader trader-2)"
+        " RUNNING=(redis-1 sentinel-1 trader-2) EXISTING=(redis-1 sentinel-1 trader-2) chosen=() services=(); declare -A REASON=([redis-1]=x [trader]=new);"
+        f" find_changes() {{ :; }}; {of_rollout};"
+    )
+    assert bash(f'{known} choose_changed >/dev/null; echo "${{chosen[*]}}"') == (0, "redis-1\n")
+    assert bash(f'{known} services=(trader); choose_changed; echo "${{chosen[*]}}"') == (0, "trader\n")
+    assert bash(f'{known} choose_for_restart >/dev/null; echo "${{chosen[*]}}"') == (0, "redis-1 sentinel-1 trader-2\n")
+    code, said = bash(f"{known} choose_changed")
+    assert (code, "./scripts/rollout trader would start it" in said) == (0, True)
+
+
 #: What ./scripts/scale has of its own for it.
 SCALE = "; ".join(
     f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/scale)"'
