@@ -380,7 +380,8 @@ def test_a_trader_that_does_not_run_is_not_started_unasked(bash: Bash) -> None:
     )
     known = (
         "NODES=(redis-1) SENTINELS=(sentinel-1) OTHERS=() TRADERS=(trader trader-2)"
-        " RUNNING=(redis-1 sentinel-1 trader-2) EXISTING=(redis-1 sentinel-1 trader-2) chosen=() services=(); declare -A REASON=([redis-1]=x [trader]=new);"
+        " RUNNING=(redis-1 sentinel-1 trader-2) EXISTING=(redis-1 sentinel-1 trader-2) chosen=() services=();"
+        " declare -A REASON=([redis-1]=x [trader]=new);"
         f" find_changes() {{ :; }}; {of_rollout};"
     )
     assert bash(f'{known} choose_changed >/dev/null; echo "${{chosen[*]}}"') == (0, "redis-1\n")
