@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +48,33 @@ def run_script(
         If it ends with another status than the expected one.
 
     """
-    done = subprocess.run(
-        [str(ROOT / "scripts" / name), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=seconds,
-        env=dict(environment),
-        check=False,
-    )
+    done = _run(environment, name, arguments, seconds, subprocess.STDOUT)
     print(done.stdout)
     assert done.returncode == expect, f"./scripts/{name} {' '.join(arguments)}:\n{done.stdout[-6000:]}"
     return done.stdout
 
 
-def refusal(environment: Mapping[str, str], name: str, *arguments: str) -> str:
-    """Run one of our scripts that has to refuse; return its error and what to do, without warnings before it."""
-    said = run_script(environment, name, *arguments, expect=1)
-    _, found, error = f"\n{said}".rpartition("\nerror: ")
-    assert found, said
-    first, *others = error.splitlines()
-    assert all(line.startswith("       ") for line in others), said
-    return "\n".join((first, *others))
+def refusal(environment: Mapping[str, str], name: str, *arguments: str, seconds: float = 120.0) -> str:
+    """Run one of our scripts that has to refuse, and return its errors, with warnings about the host before."""
+    done = _run(environment, name, arguments, seconds, subprocess.PIPE)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "\nerror: " in f"\n{done.stderr}", done.stderr
+    return done.stderr
+
+
+def _run(
+    environment: Mapping[str, str], name: str, arguments: Sequence[str], seconds: float, errors: int
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ROOT / "scripts" / name), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        timeout=seconds,
+        env=dict(environment),
+        check=False,
+    )
 
 
 def print_logs(project: str, lines: int = 40) -> None:

@@ -49,10 +49,10 @@ end_operation() {
 forget_old_preference() {
     local service
     while read -r service; do
-        [[ $service =~ ^redis-[0-9]+$ && $(ask "$service" 'CONFIG GET replica-priority' | tail -n 1) == "$IS_PREFERRED" ]] || continue
+        [[ $(ask "$service" 'CONFIG GET replica-priority' | tail -n 1) == "$IS_PREFERRED" ]] || continue
         set_priority "$service" $NOT_PREFERRED || fail "$service does not take a priority" "see ./scripts/logs $service"
         note "$service was still preferred by a switchover that was interrupted; not any more"
-    done < <(services_with_a_container)
+    done < <(nodes_that_run)
 }
 
 # The files with which its containers were made; with the user's own node and what a test adds.

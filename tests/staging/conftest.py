@@ -45,9 +45,9 @@ def running_stack(environment: dict[str, str], request: pytest.FixtureRequest) -
     run_script(environment, "down", "--volumes", "--yes")
     try:
         for name in ("secrets", "certs"):
-            print(run_script(environment, name))
+            run_script(environment, name)
         try:
-            print(run_script(environment, "up", *(f"--{overlay}" for overlay in OVERLAYS)))
+            run_script(environment, "up", *(f"--{overlay}" for overlay in OVERLAYS))
         except AssertionError:
             print_logs(PROJECT)
             raise

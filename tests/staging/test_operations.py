@@ -52,6 +52,14 @@ def check_nothing_lost(stack: Stack, known: Mapping[str, Any]) -> str:
     return "; ".join(found)
 
 
+def refused(environment: Mapping[str, str], name: str, *arguments: str) -> list[str]:
+    """Run a script that has to fail, and return what it says: an error and what to do, and nothing else."""
+    lines = refusal(environment, name, *arguments, seconds=300).splitlines()
+    assert lines[0].startswith("error: "), lines
+    assert all(line.startswith("       ") for line in lines[1:]), lines
+    return lines
+
+
 def volume_made(stack: Stack, node: str) -> str:
     """When the volume of a node was made."""
     return docker("volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.project}_{node}").strip()
@@ -79,8 +87,8 @@ def test_wrong_use_is_one_clear_line_and_changes_nothing(
     stack: Stack, environment: dict[str, str], started: dict[str, str]
 ) -> None:
     for name, arguments, says in _WRONG_USES:
-        assert says in refusal(environment, name, *arguments)
-    line = refusal({**environment, "REDIS_MAXMEMORY": "1mb"}, "rollout", "--no-build")
+        assert says in refused(environment, name, *arguments)[0]
+    line = refused({**environment, "REDIS_MAXMEMORY": "1mb"}, "rollout", "--no-build")[0]
     assert "REDIS_MAXMEMORY=1mb" in line
     assert "every write would be refused" in line
     assert stack.start_times() == started
@@ -161,7 +169,7 @@ def test_disk_is_kept_while_another_copy_is_missing(stack: Stack, environment: d
     node, other = (node for node in NODES if node != stack.master())
     made = volume_made(stack, node)
     stack.kill(other)
-    line = refusal(environment, "replace-disk", node, "--yes")
+    line = refused(environment, "replace-disk", node, "--yes")[0]
     assert f"the volume of {node} may hold what no other node holds: {other} does not answer" in line
     assert volume_made(stack, node) == made
     assert stack.running(node)
@@ -198,7 +206,7 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
     """A value that Redis does not take."""
     master = stack.master()
     wrong = {**environment, "REDIS_MIN_REPLICAS": "many"}
-    lines = refusal(wrong, "rollout", "--no-build").splitlines()
+    lines = refused(wrong, "rollout", "--no-build")
     assert "stopped:" in lines[0]
     assert "does not start" in lines[0]
     now = stack.start_times()
@@ -219,13 +227,13 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
 def test_third_replica_and_five_sentinels_and_back(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
 ) -> None:
-    assert "runs without the nodes of --five" in refusal(environment, "up", "--five")
+    assert "runs without the nodes of --five" in refused(environment, "up", "--five")[0]
     run_script(environment, "scale", "4", "5", seconds=500)
     now = stack.start_times()
     assert set(ADDED) <= now.keys()
     for trader in stack.traders:
         assert now[trader.service] == started[trader.service], "a trader was restarted"
-    assert "has four nodes and five Sentinels" in refusal(environment, "up")
+    assert "has four nodes and five Sentinels" in refused(environment, "up")[0]
     # The drills' library knows three nodes only.
     run_script(environment, "switchover", NODES[0])
     for sentinel in (*SENTINELS, "sentinel-4", "sentinel-5"):
@@ -248,7 +256,7 @@ def test_third_replica_and_five_sentinels_and_back(
     wait_until(promoted, 30, "a promotion by three of five Sentinels")
     stack.start(NODES[0], "sentinel-1", "sentinel-2")
 
-    wait_until(lambda: "needs a confirmation" in refusal(environment, "scale", "3", "3"), 120, "whole again", 1.0)
+    wait_until(lambda: "needs a confirmation" in refused(environment, "scale", "3", "3")[0], 120, "whole again", 1.0)
     run_script(environment, "scale", "3", "3", "--yes", seconds=500)
     assert not set(ADDED) & stack.containers().keys()
     left = docker("volume", "ls", "--quiet", "--filter", f"name={stack.project}_").split()

@@ -165,7 +165,7 @@ def test_certificates_are_renewed_while_the_node_trades(
     services = ("redis-1", "redis-2", "redis-3", "sentinel-2", "trader")
     before = {server: _presented(stack, server, _context(secrets_dir)) for server in SERVERS}
     with trading_goes_on(stack, "sentinel-2"):
-        print(run_script(environment, "certs", "renew", *services))
+        run_script(environment, "certs", "renew", *services)
         for server in SERVERS:
             shown = _presented(stack, server, _context(secrets_dir))
             assert shown == _issued(secrets_dir, server)
@@ -184,7 +184,7 @@ def test_a_new_authority_takes_over_while_the_node_trades(
     old = tmp_path / "old"
     shutil.copytree(secrets_dir / "tls/admin", old)
     with trading_goes_on(stack, *SENTINELS, *_exporters(stack, "/run/tls")):
-        print(run_script(environment, "certs", "renew", "--ca", seconds=600))
+        run_script(environment, "certs", "renew", "--ca", seconds=600)
     authority = (secrets_dir / "tls/ca.crt").read_text()
     assert authority.count("BEGIN CERTIFICATE") == 1
     assert authority != (old / "ca.crt").read_text()

@@ -117,6 +117,11 @@ def up(docker: Docker) -> Bash:
     return run
 
 
+def functions_of(script: str, *names: str) -> str:
+    """Return the Bash that defines some of the functions which a script has of its own."""
+    return "; ".join(f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/{script})"' for name in names)
+
+
 # --- the files with which containers were made -----------------------------------------------------------------------
 
 
@@ -374,10 +379,7 @@ def test_an_image_that_is_not_there_is_said(docker: Docker, bash: Bash) -> None:
 
 def test_a_trader_that_does_not_run_is_not_started_unasked(bash: Bash) -> None:
     """It was stopped, or another one runs elsewhere with its id."""
-    of_rollout = "; ".join(
-        f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/rollout)"'
-        for name in ("choose_changed", "choose_for_restart", "is_away")
-    )
+    of_rollout = functions_of("rollout", "choose_changed", "choose_for_restart", "is_away")
     known = (
         "NODES=(redis-1) SENTINELS=(sentinel-1) OTHERS=() TRADERS=(trader trader-2)"
         " RUNNING=(redis-1 sentinel-1 trader-2) EXISTING=(redis-1 sentinel-1 trader-2) chosen=() services=();"
@@ -391,11 +393,7 @@ def test_a_trader_that_does_not_run_is_not_started_unasked(bash: Bash) -> None:
     assert (code, "./scripts/rollout trader would start it" in said) == (0, True)
 
 
-#: What ./scripts/scale has of its own for it.
-SCALE = "; ".join(
-    f'eval "$(sed -n "/^{name}() {{/,/^}}/p" scripts/scale)"'
-    for name in ("check_nothing_else_differs", "forget_overlay")
-)
+SCALE = functions_of("scale", "check_nothing_else_differs", "forget_overlay")
 
 
 @pytest.mark.parametrize(
