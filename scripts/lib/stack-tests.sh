@@ -51,7 +51,7 @@ run_stack_tests() {
     # Two runs at once would tear down each other's stack.
     exec 9>"${TMPDIR:-/tmp}/$project.lock"
     flock --nonblock 9 || fail "another run of the stack tests is in progress on this machine" "wait until it has finished"
-    local SOMETHING_RAN=false
+    local SOMETHING_RAN=false FAILED=()
     step "Stack tests"
     # Ports below 32768: the kernel gives those above to outgoing connections, and then one may be taken.
     COMPOSE_PROJECT_NAME=$project SUBNET_PREFIX=$(setting TEST_SUBNET_PREFIX 172.28.79) \
@@ -61,22 +61,25 @@ run_stack_tests() {
     step "Tests of the staging template"
     COMPOSE_PROJECT_NAME=$project-staging SUBNET_PREFIX=$(setting TEST_STAGING_SUBNET_PREFIX 172.28.82) \
         stack_pytest tests/staging "$@"
+    if ${LONG:-false}; then
+        # Docker engines of their own in containers, and the staging stack in them as a swarm.
+        step "Tests with three hosts"
+        stack_pytest tests/swarm "$@"
+    fi
     $SOMETHING_RAN || fail "no test matches: $*" "./scripts/test --help tells what can be given"
+    ((${#FAILED[@]} == 0)) || fail "tests failed in ${FAILED[*]}" "each suite ends with a list of its failures, above"
 }
 
-# Docker engines of their own in containers, and the staging stack in them as a swarm.
-run_swarm_tests() {
-    step "Tests with three hosts"
-    stack_pytest tests/swarm "$@"
-}
-
-stack_pytest() { # stack_pytest <argument of pytest>...
+# Runs a suite and adds it to FAILED if it did not pass: the others are run all the same.
+stack_pytest() { # stack_pytest <suite> [argument of pytest]...
     local marked=()
     ${LONG:-false} || marked=(-m "not long")
     local status=0
     "$VENV/bin/python" -m pytest -p no:cacheprovider "${marked[@]}" "$@" </dev/null || status=$?
-    # What the caller asked for may be in the other suite alone.
+    # Interrupted by the user.
+    ((status != 2)) || exit 2
+    # What the caller asked for may be in another suite alone.
     if ((status == 5 && $# > 1)); then return; fi
     SOMETHING_RAN=true
-    return "$status"
+    ((status == 0)) || FAILED+=("$1")
 }
