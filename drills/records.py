@@ -24,8 +24,7 @@ Record = dict[str, Any]
 _KEPT = ("positions", "orders")
 #: Times to read everything until the trader has changed nothing meanwhile.
 _ATTEMPTS = 10
-#: Keys to ask for at once. Redis 7.0.15 ends a TLS connection ("SSL routines::bad length") when more questions arrive
-#: while the answers to earlier ones wait to be sent: so many fit into what it reads at once.
+#: Keys to ask for at once.
 _BATCH = 100
 #: Nanoseconds that Nautilus, and the link while there is no master, may keep what is not written; and that a node takes
 #: at least from the death of one process to the first event of the next: 5 s were measured.
@@ -311,13 +310,14 @@ def _contents(stack: Stack, prefix: str) -> dict[str, dict[bytes, Any]]:
         return dict(
             zip(
                 NODES,
-                threads.map(lambda node: _read(stack.client(node, 30.0, decode=False), f"{prefix}*"), NODES),
+                threads.map(lambda node: read_everything(stack.reader(node, decode=False), f"{prefix}*"), NODES),
                 strict=True,
             )
         )
 
 
-def _read(client: Redis, pattern: str) -> dict[bytes, Any]:
+def read_everything(client: Redis, pattern: str) -> dict[bytes, Any]:
+    """Return every key that matches, with its value."""
     keys = list(client.scan_iter(pattern, count=2000))
     return {
         key: value
@@ -328,7 +328,9 @@ def _read(client: Redis, pattern: str) -> dict[bytes, Any]:
 
 def _values(client: Redis, keys: list[bytes]) -> dict[bytes, Any]:
     types = client.pipeline(transaction=False)
-    values = client.pipeline(transaction=False)
+    # Redis 7.0.15 ends a TLS connection ("SSL routines::bad length") when more questions arrive while large answers to
+    # earlier ones wait to be sent. Those of a transaction come when all its questions are there.
+    values = client.pipeline(transaction=True)
     for key in keys:
         types.type(key)
     for key, kind in zip(keys, types.execute(), strict=True):

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis
-from redis.backoff import NoBackoff
+from redis.backoff import ConstantBackoff, NoBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 #: The user, and the name of the certificate, with which the drills look, break and heal.
 ADMIN = "admin"
+#: How often, and after how many seconds, a client that persists asks again.
+_ATTEMPTS, _PAUSE = 3, 0.5
 #: What ./scripts/certs names the files of a certificate: the authority, our own, its key.
 _TLS_FILES = ("ca.crt", "tls.crt", "tls.key")
 
@@ -72,16 +74,24 @@ class RedisAccess:
     secrets: Secrets | None = None
 
     def client(
-        self, service: str, timeout: float = 1.0, *, decode: bool = True, user: str = ADMIN, certificate: str = ADMIN
+        self,
+        service: str,
+        timeout: float = 1.0,
+        *,
+        decode: bool = True,
+        persists: bool = False,
+        user: str = ADMIN,
+        certificate: str = ADMIN,
     ) -> Redis:
         """Return a client of a node or a Sentinel.
 
-        ``timeout`` is in seconds, for connecting and for each answer; ``decode``: replies are text. ``user`` and
-        ``certificate`` say as whom, where there are logins.
+        ``timeout`` is in seconds, for connecting and for each answer; ``decode``: replies are text; ``persists``: it
+        asks again if it loses its connection, which is for commands that may run twice. ``user`` and ``certificate``
+        say as whom, where there are logins.
         """
         host, port = self.addresses[service]
         # An answer that does not come is what drills look for; redis-py would try again for seconds.
-        retry = Retry(NoBackoff(), 0)
+        retry = Retry(ConstantBackoff(_PAUSE), _ATTEMPTS) if persists else Retry(NoBackoff(), 0)
         if self.secrets is None:
             return Redis(
                 host=host,

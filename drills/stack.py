@@ -225,6 +225,14 @@ class Stack(Containers):
         """Return a client of a node or a Sentinel; ``timeout`` in seconds, ``decode``: replies are text."""
         return self._access.client(service, timeout, decode=decode)
 
+    def reader(self, node: str, *, decode: bool = True) -> Redis:
+        """Return a client for reading much of what a node holds.
+
+        It connects again if it is cut off: a Sentinel that tells a node whom to follow ends all its connections, and
+        may do so again when it sees that late (sentinelSendSlaveOf in sentinel.c).
+        """
+        return self._access.client(node, 30.0, decode=decode, persists=True)
+
     def client_as(self, service: str, user: str, certificate: str = ADMIN, timeout: float = 1.0) -> Redis:
         """Return a client that logs in as somebody else than the administrator, with somebody's certificate."""
         return self._access.client(service, timeout, user=user, certificate=certificate)

@@ -149,7 +149,7 @@ class Traffic:
 
     def compare(self, accepted: Accepted, node: str) -> Verdict:
         """Compare one by one what was accepted with what a node of Redis holds."""
-        client = self._stack.client(node, 30.0)
+        client = self._stack.reader(node)
         keys = list(client.scan_iter(f"{self.key_prefix}*", count=1000))
         return check(accepted.ledger, {key: [int(value) for value in client.lrange(key, 0, -1)] for key in keys})
 

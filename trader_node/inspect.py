@@ -45,8 +45,8 @@ _SETS = (
 )
 _HASHES = ("order_position", "order_client")
 #: Keys to ask for at once. Redis 7.0.15 ends a TLS connection when more questions arrive while it sends earlier
-#: answers: so many fit into what it reads at once.
-_BATCH = 100
+#: answers: so many fit into what redis-py sends, and Redis reads, at once (6,000 bytes).
+_BATCH = 40
 
 
 class DamagedRecordError(RuntimeError):
