@@ -38,7 +38,8 @@ def render(found: Survey) -> RenderableType:
 
 def _sentinel_table(sentinels: dict[str, Any]) -> Table:
     members = sentinels["members"]
-    table = Table(title=f"Sentinels ({sentinels['quorum_ok']} of {len(members)} see a quorum)", title_justify="left")
+    of = f"{len(members)}" if sentinels["known"] == len(members) else f"{len(members)} asked, of {sentinels['known']},"
+    table = Table(title=f"Sentinels ({sentinels['quorum_ok']} of {of} see a quorum)", title_justify="left")
     for name in ("address", "master", "epoch", "quorum"):
         table.add_column(name)
     for row in members:

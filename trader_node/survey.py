@@ -92,9 +92,12 @@ def _sentinels(target: RedisTarget, problems: list[str]) -> tuple[Survey, Addres
             problems.append(f"Sentinel {row['address']}: {row['error']}")
         rows.append(row)
     can_fail_over = sum(view["quorum"].startswith("OK") for view in views)
-    if can_fail_over < len(target.hosts) // 2 + 1:
-        problems.append(f"no failover possible: only {can_fail_over} of {len(target.hosts)} Sentinels see a quorum")
-    sentinels: Survey = {"members": rows, "quorum_ok": can_fail_over}
+    asked = len(target.hosts)
+    # There may be more of them than the URL names; whether these are up the others say, by their quorum.
+    known = max([asked, *(int(view["master"]["num-other-sentinels"]) + 1 for view in views)])
+    if not can_fail_over or can_fail_over + known - asked < known // 2 + 1:
+        problems.append(f"no failover possible: only {can_fail_over} of {asked} Sentinels see a quorum")
+    sentinels: Survey = {"members": rows, "quorum_ok": can_fail_over, "known": known}
     if not views:
         return sentinels, None, []
     # After a failover the highest epoch is the newest truth, also if one Sentinel has not heard of it yet.

@@ -79,12 +79,43 @@ nodes_that_run() {
     stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep -E '^redis-[0-9]+$' | LC_ALL=C sort
 }
 
-# Runs a command in the trader's image: in the running container where there is one (fast), else in a new one.
+# Takes `--service NAME` out of a command's arguments: SERVICE is the trader whose container is asked, REST what is left.
+take_service() {
+    SERVICE=trader REST=()
+    while (($#)); do
+        case $1 in
+            --service)
+                (($# > 1)) || fail "--service needs the name of a trader's service" "for example: --service trader-2"
+                SERVICE=$2
+                shift
+                ;;
+            --service=*) SERVICE=${1#*=} ;;
+            --help)
+                note "--service NAME   the trader whose container is asked, for example trader-2; default: trader"
+                REST+=("$1")
+                ;;
+            *) REST+=("$1") ;;
+        esac
+        shift
+    done
+    [[ $SERVICE == trader ]] || is_a_running_trader "$SERVICE" ||
+        fail "no trader \"$SERVICE\" runs in the stack \"$(project_name)\"" \
+            "those that run: $(running_traders | paste -sd ' ' -)"
+}
+
+running_traders() {
+    stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep '^trader' | LC_ALL=C sort
+}
+
+is_a_running_trader() { running_traders | grep -qxF -- "$1"; }
+
+# Runs a command in the trader's image: in the running container of SERVICE, by default the first trader's, where there
+# is one (fast), else in a new one.
 in_trader() {
-    local tty=()
+    local tty=() service=${SERVICE:-trader}
     [[ -t 0 && -t 1 ]] || tty=(-T)
-    if [[ -n $(compose ps --quiet --status running trader 2>/dev/null) ]]; then
-        compose exec "${tty[@]}" trader "$@"
+    if [[ -n $(compose ps --quiet --status running "$service" 2>/dev/null) ]]; then
+        compose exec "${tty[@]}" "$service" "$@"
     elif [[ -n $(docker network ls --quiet --filter "name=^$(project_name)_stack\$") ]]; then
         compose run --rm --no-deps "${tty[@]}" tools "$@"
     else

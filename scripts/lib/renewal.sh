@@ -97,7 +97,7 @@ reload() { # reload <service>
             await_sentinel "$container"
             ;;
         metrics)
-            # An exporter reads them at its start.
+            # Ours reads them at every scrape; another one may read them at its start alone.
             while read -r service container mounted; do
                 if [[ $service == *exporter* && " $mounted " == *" /run/tls "* ]]; then restart_and_wait "$container"; fi
             done <<<"$(mounts)"

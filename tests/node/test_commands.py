@@ -15,6 +15,7 @@ import typer
 from redis import Redis
 
 from drills.processes import Cluster
+from drills.waiting import wait_until
 from tests.node.conftest import Node, RedisServer, run_module
 from trader_node import inspect, positions, status
 from trader_node.link.url import parse_redis_url
@@ -126,7 +127,7 @@ def test_sentinels_are_asked_for_the_master(cluster: Cluster) -> None:
     whole = json.loads(run_module("trader_node.status", "--json", env={"REDIS_URL": cluster.url}).stdout)
     assert whole["problems"] == ["node: no heartbeat: the trader does not run in this container"]
     assert [node["role"] for node in whole["nodes"]] == ["master", "replica", "replica"]
-    assert whole["sentinels"]["quorum_ok"] == 3
+    assert whole["sentinels"]["quorum_ok"] == whole["sentinels"]["known"] == 3
 
     for port in cluster.sentinel_ports[:2]:
         cluster.sentinels[port].kill()
@@ -137,3 +138,22 @@ def test_sentinels_are_asked_for_the_master(cluster: Cluster) -> None:
     assert f"Sentinel 127.0.0.1:{cluster.sentinel_ports[0]}" in wounded.stdout
     assert "no failover possible" in wounded.stdout or "1 of 3 see a quorum" in wounded.stdout
     assert find_master(target) == ("127.0.0.1", cluster.node_ports[0])
+
+
+def test_sentinels_that_the_url_does_not_name_count_too(cluster: Cluster) -> None:
+    first, second, _ = cluster.sentinel_ports
+    url = f"sentinel://127.0.0.1:{first},127.0.0.1:{second}/mymaster"
+    shown = run_module("trader_node.status", env={"REDIS_URL": url}).stdout
+    assert "2 of 2 asked, of 3, see a quorum" in shown
+
+    cluster.sentinels[second].kill()
+    # One of the two that are asked, and the third one: that is enough.
+    wounded = json.loads(run_module("trader_node.status", "--json", env={"REDIS_URL": url}).stdout)
+    assert wounded["sentinels"]["quorum_ok"] == 1
+    assert not [problem for problem in wounded["problems"] if "no failover possible" in problem]
+    cluster.sentinels[cluster.sentinel_ports[2]].kill()
+    wait_until(
+        lambda: "no failover possible" in run_module("trader_node.status", env={"REDIS_URL": url}).stdout,
+        20,
+        "no quorum is told",
+    )

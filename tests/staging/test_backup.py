@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from drills.records import compare_trader
-from drills.stack import Stack
+from drills.stack import NODES, SENTINELS, Stack
 from tests import backups
 from tests.backups import LONGEST_WRITE, Taken, check_contents, settings_of
-from tests.stacks import run_script
+from tests.stacks import ROOT, run_script
+
+_BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture
@@ -51,3 +55,20 @@ def test_restore_in_place_and_the_journals_lose_nothing(stack: Stack, taken: Tak
     assert stack.link()["replayed"] > 0
     compared = compare_trader(stack, known)
     assert compared.exact, f"{compared}: {compared.differences[:20]}"
+    assert all(_put_aside(stack).values())
+    _documented(stack, "rm -rf /v/before-restore-*")
+    assert not any(_put_aside(stack).values())
+
+
+def _put_aside(stack: Stack) -> dict[str, str]:
+    """Return what a restore has put aside, by node and Sentinel."""
+    look = "ls -d /data/before-restore-* 2>/dev/null || true"
+    return {server: stack.execute(server, "sh", "-c", look) for server in (*NODES, *SENTINELS)}
+
+
+def _documented(stack: Stack, part: str) -> None:
+    """Run the commands of the block of docs/backup.md that holds ``part``, on this stack."""
+    (block,) = [text for text in _BLOCK.findall((ROOT / "docs/backup.md").read_text()) if part in text]
+    tag = settings_of(stack)["IMAGE_TAG"]
+    script = block.replace("nautilus-redis-ha_", f"{stack.project}_").replace("redis:local", f"redis:{tag}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True)

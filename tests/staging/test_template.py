@@ -11,6 +11,7 @@ import pytest
 
 from drills.stack import NODES, SENTINELS, Stack, containers_of, docker
 from drills.waiting import wait_until
+from tests.stacks import refusal, run_script
 
 #: What is denied while all is well, by user; it works without. A link asks how many databases there are, redis_exporter
 #: for the whole configuration, redis-cli for the documentation of commands that it gets through its input.
@@ -112,6 +113,19 @@ def test_nobody_is_denied_what_it_needs(stack: Stack) -> None:
 
 def _role(stack: Stack, user: str) -> str:
     return "trader" if user in {trader.id for trader in stack.traders} else user
+
+
+def test_each_trader_can_be_asked_for_its_own(stack: Stack, environment: dict[str, str]) -> None:
+    first, second = stack.traders
+    for trader, chosen in ((first, ()), (second, ("--service", second.service))):
+        found = json.loads(run_script(environment, "status", *chosen, "--json"))
+        assert found["stored"]["trader_id"] == trader.id
+        assert found["link"]["state"] == "ready"
+        assert "PAPER" in run_script(environment, "positions", *chosen)
+    assert "no permission" in run_script(environment, "positions", "--trader", second.id, expect=1).lower()
+    said = refusal(environment, "status", "--service", "trader-3")
+    assert 'no trader "trader-3" runs' in said
+    assert "trader trader-2" in said
 
 
 @pytest.mark.timeout(300)

@@ -50,6 +50,7 @@ def state(**more: Any) -> dict[str, Any]:
                 for n in (1, 2, 3)
             ],
             "quorum_ok": 3,
+            "known": 3,
         },
         "nodes": [node(M, "master"), node(R1, "replica", lag_bytes=77), node(R2, "replica")],
         "stored": None,
