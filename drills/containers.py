@@ -59,6 +59,16 @@ def docker_logs(container: str, lines: int) -> str:
     return done.stdout + done.stderr
 
 
+def compose_files_of(containers: Mapping[str, Any]) -> list[Path]:
+    """Return the Compose files that containers were made of, each once; containers by service, as Docker tells them.
+
+    All of them, not those of one: an overlay may have been added while the others ran on.
+    """
+    label = "com.docker.compose.project.config_files"
+    names = (container["Config"]["Labels"].get(label, "").split(",") for container in containers.values())
+    return list(dict.fromkeys(Path(name) for each in names for name in each if name))
+
+
 def environment_of(container: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment with which a container was made, from what Docker knows of it.
 

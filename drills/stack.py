@@ -19,6 +19,7 @@ from .containers import (
     HELPER_LABEL,
     Containers,
     DockerError,
+    compose_files_of,
     containers_of,
     docker,
     docker_logs,
@@ -182,14 +183,8 @@ class Stack(Containers):
             if mount["Destination"] == _TLS_MOUNT:
                 environment["SECRETS_DIR"] = str(Path(mount["Source"]).parents[1])
         directory = Path(labels.get("com.docker.compose.project.working_dir", root))
-        # All of them: an overlay may have been added while the others ran on.
-        files = dict.fromkeys(
-            Path(name)
-            for container in found.values()
-            for name in container["Config"]["Labels"].get("com.docker.compose.project.config_files", "").split(",")
-            if name
-        )
-        inside = tuple(str(file.relative_to(directory)) for file in files if file.is_relative_to(directory))
+        files = (file for file in compose_files_of(found) if file.is_relative_to(directory))
+        inside = tuple(str(file.relative_to(directory)) for file in files)
         # `docker compose up` names the including file, which holds the base.
         stack = cls(directory, inside or (_BASE,), environment)
         if stack.secrets and (lacking := stack.secrets.lacking()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
 
 from drills import images
+from drills.containers import compose_files_of
 from drills.scripts import run_on
 from drills.stack import NODES, SENTINELS, Stack, docker
 from drills.waiting import wait_until
@@ -32,20 +34,31 @@ class Restore(Fault):
 
     @classmethod
     def unavailable(cls, stack: Stack) -> str:
-        """Return why this stack's containers must not be made anew from here."""
+        """Return why this stack's containers must not, or cannot, be made anew from here.
+
+        It is asked before anything is lost: ./scripts/restore starts what ./scripts/up knows, and refuses the rest.
+        """
+        known = {stack.root / "compose.yaml", *(stack.root / "compose").glob("*.yaml")}
+        foreign = [file for file in compose_files_of(stack.containers()) if file not in known]
+        if foreign:
+            return (
+                f"the stack was started with {foreign[0]}, which ./scripts/restore does not use: it could not start it "
+                "again when everything is gone"
+            )
         return images.refuse_recreation(stack)
 
     def prepare(self) -> None:
         """Take the backup while everything trades."""
-        self._folder = tempfile.TemporaryDirectory(prefix="restore-drill-")
+        self._folder = Path(tempfile.mkdtemp(prefix="restore-drill-"))
+        self._lost = False
         # The drill's own traffic is told by its name: it has the labels of its image.
         self._started = {
             service: state["State"]["StartedAt"]
             for service, state in self.stack.containers().items()
             if state["Name"] == f"/{self.stack.container(service)}"
         }
-        self._script("backup", "--to", self._folder.name)
-        (self._backup,) = (path for path in Path(self._folder.name).iterdir() if not path.name.startswith("."))
+        self._script("backup", "--to", str(self._folder))
+        (self._backup,) = (path for path in self._folder.iterdir() if not path.name.startswith("."))
 
     def inject(self) -> None:
         """Kill everything, and empty the volumes."""
@@ -53,6 +66,7 @@ class Restore(Fault):
         self._marker = self.stack.marker(self.master)[1]
         self.stack.kill(*self._started)
         self.struck = time.time()
+        self._lost = True
         volumes = [part for each in lost for part in ("--volume", f"{self.stack.project}_{each}:/volumes/{each}")]
         docker(
             *("run", "--rm", "--network", "none", "--user", "0:0", *volumes),
@@ -61,7 +75,13 @@ class Restore(Fault):
 
     def confirm(self) -> str:
         """Restore, and wait until the link of the new node has sent again what the backup lacks."""
-        said = self._script("restore", str(self._backup))
+        try:
+            said = self._script("restore", str(self._backup))
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"the backup stays, {self._backup}, for nothing else holds these data: {error}"
+            ) from None
+        self._lost = False
         now = self.stack.start_times()
         kept = [service for service, began in self._started.items() if now[service] == began]
         if kept:
@@ -83,9 +103,10 @@ class Restore(Fault):
         )
 
     def heal(self) -> None:
-        """Start whatever is still down."""
+        """Start whatever is still down; the backup goes unless it is all there is."""
         self.stack.ensure_running(*self._started)
-        self._folder.cleanup()
+        if not self._lost:
+            shutil.rmtree(self._folder)
 
     def _script(self, name: str, *arguments: str) -> str:
         tag = images.configured_tag(self.stack)

@@ -1,4 +1,4 @@
-"""Every drill once: the stack is broken in each way under live trading, and nothing is lost, doubled or reordered."""
+"""The drills: the stack is broken in each way under live trading, and nothing is lost, doubled or reordered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,28 @@ from drills.faults import FAULTS
 from drills.stack import Stack
 from tests.stacks import Journal, run_drill
 
-#: Half a minute and more each, on an idle machine; ./scripts/test --long runs them as well.
-LONG = {"clock-jump", "lossy-network", "restore", "rolling-upgrade", "sentinels-return-late", "two-sentinels-gone"}
-#: The others have their turn on the staging template.
+#: One of each kind of fault; half a minute each on an idle machine. ./scripts/test --long runs all of them.
+QUICK = (
+    "kill-master",
+    "kill-master-and-sentinel",
+    "freeze-master",
+    "freeze-briefly",
+    "sentinel-killed",
+    "partition-master",
+    "partition-trader",
+    "lagging-replica",
+    "power-loss",
+    "lost-disk",
+    "memory-limit",
+    "switchover",
+    "trader-killed-in-outage",
+    "stack-killed",
+)
+#: The others have their turn on the staging template; ``restore`` starts no stack with an overlay that is not ours.
 PLAIN = [
-    pytest.param(name, marks=[pytest.mark.long] if name in LONG else [])
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.long])
     for name, fault in FAULTS.items()
-    if not fault.needs_logins
+    if not fault.needs_logins and name != "restore"
 ]
 
 
