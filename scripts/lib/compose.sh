@@ -79,9 +79,12 @@ nodes_that_run() {
     stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep -E '^redis-[0-9]+$' | LC_ALL=C sort
 }
 
-# Takes `--service NAME` out of a command's arguments: SERVICE is the trader whose container is asked, REST what is left.
+# The trader whose container is asked.
+SERVICE=trader
+
+# Takes `--service NAME` out of a command's arguments, for SERVICE; REST is what is left.
 take_service() {
-    SERVICE=trader REST=()
+    REST=()
     while (($#)); do
         case $1 in
             --service)
@@ -112,10 +115,10 @@ is_a_running_trader() { running_traders | grep -qxF -- "$1"; }
 # Runs a command in the trader's image: in the running container of SERVICE, by default the first trader's, where there
 # is one (fast), else in a new one.
 in_trader() {
-    local tty=() service=${SERVICE:-trader}
+    local tty=()
     [[ -t 0 && -t 1 ]] || tty=(-T)
-    if [[ -n $(compose ps --quiet --status running "$service" 2>/dev/null) ]]; then
-        compose exec "${tty[@]}" "$service" "$@"
+    if [[ -n $(compose ps --quiet --status running "$SERVICE" 2>/dev/null) ]]; then
+        compose exec "${tty[@]}" "$SERVICE" "$@"
     elif [[ -n $(docker network ls --quiet --filter "name=^$(project_name)_stack\$") ]]; then
         compose run --rm --no-deps "${tty[@]}" tools "$@"
     else
