@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def roll_out(stack: Stack, services: Collection[str], tag: str) -> None:
     run_on(stack, "rollout", "--no-build", *services, environment={"IMAGE_TAG": tag})
 
 
-def refuse_recreation(stack: Stack) -> str:
+def refuse_recreation(stack: Stack, services: Iterable[str] = REDIS_SERVICES) -> str:
     """Return why containers must not be recreated from here: they would lose settings. Empty if they may."""
     wanted = dict(
         line.split()
@@ -135,8 +135,8 @@ def refuse_recreation(stack: Stack) -> str:
     )
     found = stack.containers()
     label = "com.docker.compose.config-hash"
-    hashes = {service: found[service]["Config"]["Labels"].get(label) for service in REDIS_SERVICES}
-    changed = [service for service in REDIS_SERVICES if hashes[service] != wanted[service]]
+    hashes = {service: found[service]["Config"]["Labels"].get(label) for service in services}
+    changed = [service for service, of_now in hashes.items() if of_now != wanted.get(service)]
     if not changed:
         return ""
     return (

@@ -56,6 +56,8 @@ _LAST_BYTES = dict(zip((*SERVICES, SECOND_TRADER), (11, 12, 13, 21, 22, 23, 31, 
 _HOST = "127.0.0.1"
 #: Inside the stack's network.
 _INNER_PORTS = {**dict.fromkeys(NODES, 6379), **dict.fromkeys(SENTINELS, 26379)}
+#: What else publishes a port, with compose/observability.yaml.
+_PAGES = ("prometheus", "alertmanager")
 _BASE, _STAGING, _SECOND = "compose/base.yaml", "compose/staging.yaml", "compose/second-trader.yaml"
 #: Says in a container that runs Redis whether it speaks TLS.
 _TLS = "REDIS_TLS"
@@ -158,7 +160,8 @@ class Stack(Containers):
         }
         for service, names in _SHOWN_BY.items():
             shown = environment_of(found[service]) if service in found else {}
-            environment |= {name: value for name, value in shown.items() if name.startswith(names)}
+            # What nobody set is empty in some containers; Compose tells that from a setting that is not there.
+            environment |= {name: value for name, value in shown.items() if value and name.startswith(names)}
         for mount in found["trader"]["Mounts"]:
             if mount["Destination"] in _MOUNTED:
                 environment[_MOUNTED[mount["Destination"]]] = mount["Source"]
@@ -169,7 +172,7 @@ class Stack(Containers):
             if entry.startswith("NODE_IP=")
         ]
         environment["SUBNET_PREFIX"] = addresses[0].rpartition(".")[0]
-        for service in (*NODES, *SENTINELS):
+        for service in (*NODES, *SENTINELS, *_PAGES):
             if service not in found:
                 continue
             bindings = [ports for ports in found[service]["HostConfig"]["PortBindings"].values() if ports]

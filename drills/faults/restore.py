@@ -45,7 +45,8 @@ class Restore(Fault):
                 f"the stack was started with {foreign[0]}, which ./scripts/restore does not use: it could not start it "
                 "again when everything is gone"
             )
-        return images.refuse_recreation(stack)
+        # Not the Redis services alone, as other drills: everything is made anew.
+        return images.refuse_recreation(stack, stack.containers())
 
     def prepare(self) -> None:
         """Take the backup while everything trades."""

@@ -376,8 +376,18 @@ prefer() { # prefer <node> <sentinel>
 
 # Replaces the container of a service by one with the settings and the image of now; its volume and address stay.
 renew() { # renew <service>
-    local said
-    if ! said=$(compose up --detach --no-deps --no-build "$1" </dev/null 2>&1); then
+    local said options=(--detach --no-build)
+    touches_nothing_else "$1" || options+=(--no-deps)
+    if ! said=$(compose up "${options[@]}" "$1" </dev/null 2>&1); then
         fail "$1 could not be started" "$(tail -n 1 <<<"$said")"
     fi
+}
+
+# Whether Compose would leave everything else as it is, what this service depends on. With --no-deps it leaves the
+# dependencies out of the hash on the container, and would take a trader for changed from then on (seen with 2.26).
+touches_nothing_else() { # touches_nothing_else <service>
+    local plan
+    plan=$(compose --dry-run up --detach --no-build "$1" </dev/null 2>&1) || return
+    plan=$(grep -E ' (Creat|Recreat|Start)' <<<"$plan" | grep -vF "$(container_of "$1") ") || true
+    [[ -z $plan ]]
 }

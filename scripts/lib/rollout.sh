@@ -20,10 +20,17 @@ find_changes() {
     for service in "${NODES[@]}" "${SENTINELS[@]}" "${OTHERS[@]}" "${TRADERS[@]}"; do
         if [[ ! -v FOUND[$service] ]]; then
             REASON[$service]="is new"
-        elif [[ ${FOUND[$service]} != "${WANTED[$service]}" ]]; then
+        elif [[ ${FOUND[$service]} != "${WANTED[$service]}" ]] && would_be_renewed "$service"; then
             REASON[$service]=$(difference_of "$service")
         fi
     done
+}
+
+# One that was renewed with --no-deps has another hash though nothing differs, see touches_nothing_else.
+would_be_renewed() { # would_be_renewed <service>
+    local plan
+    plan=$(compose --dry-run up --detach --no-deps --no-build "$1" </dev/null 2>&1) || return 0
+    [[ $plan =~ \ (Creat|Recreat) ]]
 }
 
 # In words. Values that may hold a password are not shown.

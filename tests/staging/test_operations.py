@@ -200,6 +200,25 @@ def test_rollout_of_settings(
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("settings_of_before")
+def test_rollout_of_a_traders_settings_restarts_it_once(
+    stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
+) -> None:
+    """Also if one was renewed while something that it depends on differs: then Compose hashes it otherwise."""
+    changed = {**environment, "LINK_FSYNC": "always", "SENTINEL_DOWN_AFTER_MS": "1300"}
+    assert "trader: renewed" in run_script(changed, "rollout", "--no-build", "trader")
+    first = stack.start_times()["trader"]
+    assert first != started["trader"]
+    said = run_script(changed, "rollout", "--no-build")
+    order = [line.split()[1].rstrip(":") for line in said.splitlines() if ": renewed" in line]
+    assert order == [*SENTINELS, "trader-2"], said
+    assert "Nothing to do" in run_script(changed, "rollout", "--no-build")
+    assert stack.start_times()["trader"] == first
+    journal.add(f"rollout of traders' settings: {check_nothing_lost(stack, known)}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("settings_of_before")
 def test_rollout_stops_at_what_does_not_start_and_continues_later(
     stack: Stack, environment: dict[str, str], known: dict[str, Any], started: dict[str, str], journal: Journal
 ) -> None:

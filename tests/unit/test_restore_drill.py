@@ -48,7 +48,7 @@ class FakeStack:
 def test_a_stack_that_restore_could_not_start_again_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "refuse_recreation", lambda _: "")
+    monkeypatch.setattr(images, "refuse_recreation", lambda *_: "")
     monkeypatch.setattr(FakeStack, "root", tmp_path)
     (tmp_path / "compose").mkdir()
     for name in ("compose.yaml", "compose/base.yaml", "compose/staging.yaml"):
