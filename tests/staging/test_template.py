@@ -122,7 +122,7 @@ def test_each_trader_can_be_asked_for_its_own(stack: Stack, environment: dict[st
         assert found["stored"]["trader_id"] == trader.id
         assert found["link"]["state"] == "ready"
         assert "PAPER" in run_script(environment, "positions", *chosen)
-    assert "no permission" in run_script(environment, "positions", "--trader", second.id, expect=1).lower()
+    assert "no permissions" in run_script(environment, "positions", "--trader", second.id, expect=2)
     said = refusal(environment, "status", "--service", "trader-3")
     assert 'no trader "trader-3" runs' in said
     assert "trader trader-2" in said
