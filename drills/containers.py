@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+
+#: Seconds in which a container has to let itself be frozen.
+_FREEZING = 10.0
 #: On containers that a drill runs beside those of the stack; the value is the stack's project name.
 HELPER_LABEL = "nautilus-redis-ha.drill"
 
@@ -145,8 +149,18 @@ class Containers:
         docker("stop", "--time", str(seconds), self.container(service))
 
     def pause(self, service: str) -> None:
-        """Freeze all processes of a container; its connections stay open and silent."""
-        docker("pause", self.container(service))
+        """Freeze all processes of a container; its connections stay open and silent.
+
+        The runtime gives up, and thaws what it had, while a process of the container just begins or waits for the disk;
+        to ask again is left to its caller (opencontainers/runc#4388).
+        """
+        attempt = retry(
+            stop=stop_after_delay(_FREEZING),
+            wait=wait_fixed(0.05),
+            retry=retry_if_exception_message(match=".*unable to freeze"),
+            reraise=True,
+        )
+        attempt(docker)("pause", self.container(service))
 
     def unpause(self, service: str) -> None:
         """Let a frozen container go on."""
