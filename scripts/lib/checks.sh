@@ -76,5 +76,7 @@ run_container_tests() {
     step "Tests without a stack: units, nodes and the page of the drills in a browser"
     in_checks python -m pytest -p no:cacheprovider tests/unit tests/node tests/page
     step "Tests without a stack: real Redis processes, killed, frozen and cut off"
-    in_drills python -m pytest -p no:cacheprovider tests/link
+    local marked=()
+    ${LONG:-false} || marked=(-m "not long")
+    in_drills python -m pytest -p no:cacheprovider "${marked[@]}" tests/link
 }

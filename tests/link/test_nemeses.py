@@ -13,6 +13,22 @@ from drills.campaign import Field
 from drills.nemeses import NEMESES, Nemesis
 from drills.network import allowed
 
+#: Each is a variant of one of the others; ./scripts/test --long has them too.
+VARIANTS = {
+    "kill, back as master",
+    "brief freeze",
+    "older AOF, link killed",
+    "replicas frozen",
+    "partition: master alone",
+    "partition: link alone",
+    "partition: answers only",
+    "two failovers in a row",
+    "Sentinels restarted in an outage",
+    "link terminated in an outage",
+    "link frozen through a failover",
+    "FLUSHALL by a client",
+}
+
 
 @pytest.fixture(scope="module")
 def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
@@ -22,7 +38,13 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         yield field
 
 
-@pytest.mark.parametrize("nemesis", NEMESES, ids=lambda nemesis: nemesis.name)
+@pytest.mark.parametrize(
+    "nemesis",
+    [
+        pytest.param(nemesis, id=nemesis.name, marks=[pytest.mark.long] if nemesis.name in VARIANTS else [])
+        for nemesis in NEMESES
+    ],
+)
 def test_nothing_is_lost_doubled_or_reordered(field: Field, nemesis: type[Nemesis], tmp_path: Path) -> None:
     # Masters that stop accepting on their own and masters that do not, in turn.
     field.cluster.set_min_replicas(list(NEMESES).index(nemesis) % 2)

@@ -35,6 +35,7 @@ def test_node_restarted_after_a_failover_loads_what_it_had(stack: Stack, journal
     journal.add(f"restart of the node after a failover: {check_nothing_lost(stack, own)}")
 
 
+@pytest.mark.long
 def test_three_kills_in_a_row(stack: Stack, journal: Journal) -> None:
     times = []
     for _ in range(3):

@@ -10,7 +10,7 @@ from drills.faults import FAULTS
 from drills.stack import Stack
 from tests.stacks import Journal, run_drill
 
-QUICK = ("kill-master", "traders-isolated")
+QUICK = ("traders-isolated",)
 LONG = tuple(name for name in FAULTS if name not in QUICK)
 
 
