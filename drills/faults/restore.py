@@ -39,14 +39,15 @@ class Restore(Fault):
         It is asked before anything is lost: ./scripts/restore starts what ./scripts/up knows, and refuses the rest.
         """
         known = {stack.root / "compose.yaml", *(stack.root / "compose").glob("*.yaml")}
-        foreign = [file for file in compose_files_of(stack.containers()) if file not in known]
+        containers = stack.containers()
+        foreign = [file for file in compose_files_of(containers) if file not in known]
         if foreign:
             return (
                 f"the stack was started with {foreign[0]}, which ./scripts/restore does not use: it could not start it "
                 "again when everything is gone"
             )
         # Not the Redis services alone, as other drills: everything is made anew.
-        return images.refuse_recreation(stack, stack.containers())
+        return images.refuse_recreation(stack, containers)
 
     def prepare(self) -> None:
         """Take the backup while everything trades."""

@@ -72,11 +72,12 @@ check_dashboard() {
 # With hosts of their own that can be cut off from each other: root, for that alone, in a container that reaches nobody.
 in_drills() { checks_compose run --rm --no-deps -T drills "$@" </dev/null; }
 
+# What pytest's option -m gets: without --long not the tests that take minutes, else everything.
+marks() { ${LONG:-false} || echo "not long"; }
+
 run_container_tests() {
     step "Tests without a stack: units, nodes and the page of the drills in a browser"
     in_checks python -m pytest -p no:cacheprovider tests/unit tests/node tests/page
     step "Tests without a stack: real Redis processes, killed, frozen and cut off"
-    local marked=()
-    ${LONG:-false} || marked=(-m "not long")
-    in_drills python -m pytest -p no:cacheprovider "${marked[@]}" tests/link
+    in_drills python -m pytest -p no:cacheprovider -m "$(marks)" tests/link
 }

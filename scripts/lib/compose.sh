@@ -75,9 +75,12 @@ stack_containers() { # stack_containers <option of docker ps>...
 
 stack_is_running() { [[ -n $(stack_containers --quiet) ]]; }
 
-nodes_that_run() {
-    stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep -E '^redis-[0-9]+$' | LC_ALL=C sort
+services_that_run() { # services_that_run <pattern>
+    stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep -E "$1" | LC_ALL=C sort
 }
+
+nodes_that_run() { services_that_run '^redis-[0-9]+$'; }
+traders_that_run() { services_that_run '^trader'; }
 
 # The trader whose container is asked.
 SERVICE=trader
@@ -101,16 +104,10 @@ take_service() {
         esac
         shift
     done
-    [[ $SERVICE == trader ]] || is_a_running_trader "$SERVICE" ||
+    [[ $SERVICE == trader ]] || traders_that_run | grep -qxF -- "$SERVICE" ||
         fail "no trader \"$SERVICE\" runs in the stack \"$(project_name)\"" \
-            "those that run: $(running_traders | paste -sd ' ' -)"
+            "those that run: $(traders_that_run | paste -sd ' ' -)"
 }
-
-running_traders() {
-    stack_containers --format '{{ .Label "com.docker.compose.service" }}' | grep '^trader' | LC_ALL=C sort
-}
-
-is_a_running_trader() { running_traders | grep -qxF -- "$1"; }
 
 # Runs a command in the trader's image: in the running container of SERVICE, by default the first trader's, where there
 # is one (fast), else in a new one.

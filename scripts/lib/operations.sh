@@ -383,11 +383,14 @@ renew() { # renew <service>
     fi
 }
 
+# What Compose would do to start a service.
+plan_of() { compose --dry-run up --detach --no-build "$@" </dev/null 2>&1; } # plan_of [option]... <service>
+
 # Whether Compose would leave everything else as it is, what this service depends on. With --no-deps it leaves the
 # dependencies out of the hash on the container, and would take a trader for changed from then on (seen with 2.26).
 touches_nothing_else() { # touches_nothing_else <service>
     local plan
-    plan=$(compose --dry-run up --detach --no-build "$1" </dev/null 2>&1) || return
+    plan=$(plan_of "$1") || return
     plan=$(grep -E ' (Creat|Recreat|Start)' <<<"$plan" | grep -vF "$(container_of "$1") ") || true
     [[ -z $plan ]]
 }

@@ -29,7 +29,7 @@ find_changes() {
 # One that was renewed with --no-deps has another hash though nothing differs, see touches_nothing_else.
 would_be_renewed() { # would_be_renewed <service>
     local plan
-    plan=$(compose --dry-run up --detach --no-deps --no-build "$1" </dev/null 2>&1) || return 0
+    plan=$(plan_of --no-deps "$1") || return 0
     [[ $plan =~ \ (Creat|Recreat) ]]
 }
 

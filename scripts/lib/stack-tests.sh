@@ -72,10 +72,8 @@ run_stack_tests() {
 
 # Runs a suite and adds it to FAILED if it did not pass: the others are run all the same.
 stack_pytest() { # stack_pytest <suite> [argument of pytest]...
-    local marked=()
-    ${LONG:-false} || marked=(-m "not long")
     local status=0
-    "$VENV/bin/python" -m pytest -p no:cacheprovider "${marked[@]}" "$@" </dev/null || status=$?
+    "$VENV/bin/python" -m pytest -p no:cacheprovider -m "$(marks)" "$@" </dev/null || status=$?
     # Interrupted by the user.
     ((status != 2)) || exit 2
     # What the caller asked for may be in another suite alone.

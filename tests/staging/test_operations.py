@@ -60,6 +60,11 @@ def refused(environment: Mapping[str, str], name: str, *arguments: str) -> list[
     return lines
 
 
+def renewed(said: str) -> list[str]:
+    """Return the services that a rollout has renewed, in its order, from what it said."""
+    return [line.split()[1].rstrip(":") for line in said.splitlines() if ": renewed" in line]
+
+
 def volume_made(stack: Stack, node: str) -> str:
     """When the volume of a node was made."""
     return docker("volume", "inspect", "--format", "{{.CreatedAt}}", f"{stack.project}_{node}").strip()
@@ -184,7 +189,7 @@ def test_rollout_of_settings(
     changed = {**environment, "REDIS_MAXMEMORY": "400mb", "SENTINEL_DOWN_AFTER_MS": "1300"}
     master = stack.master()
     said = run_script(changed, "rollout", "--no-build")
-    order = [line.split()[1].rstrip(":") for line in said.splitlines() if ": renewed" in line]
+    order = renewed(said)
     assert order[2] == master, said
     assert sorted(order) == sorted((*NODES, *SENTINELS)), said
     assert f"switchover from {master} to" in said
@@ -209,7 +214,7 @@ def test_rollout_of_a_traders_settings_restarts_it_once(
     first = stack.start_times()["trader"]
     assert first != started["trader"]
     said = run_script(changed, "rollout", "--no-build")
-    order = [line.split()[1].rstrip(":") for line in said.splitlines() if ": renewed" in line]
+    order = renewed(said)
     assert order == [*SENTINELS, "trader-2"], said
     assert "Nothing to do" in run_script(changed, "rollout", "--no-build")
     assert stack.start_times()["trader"] == first
@@ -236,7 +241,7 @@ def test_rollout_stops_at_what_does_not_start_and_continues_later(
     assert stack.master() == master
     stack.wait_for_writes()
     said = run_script({**environment, "REDIS_MAXMEMORY": "400mb"}, "rollout", "--no-build")
-    order = [line.split()[1].rstrip(":") for line in said.splitlines() if ": renewed" in line]
+    order = renewed(said)
     assert order[0] == touched[0], "what is broken comes first"
     journal.add(f"rollout that stopped and continued: {check_nothing_lost(stack, known)}")
 
